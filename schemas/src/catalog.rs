@@ -1,0 +1,141 @@
+//! The catalog: which events there are, what is said about them and to whom.
+//!
+//! The store is its truth; these are the objects as the store keeps them and the API shows them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    ids::{RuleId, SourceId, TemplateId, UnixMs},
+    words::{Channel, Priority},
+};
+
+/// A kind of event that may be sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventSource {
+    /// The source.
+    pub id: SourceId,
+    /// The events' name, such as `order_created`; unique.
+    pub name: String,
+    /// For people.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// JSON Schema of the payload.
+    #[serde(default)]
+    pub schema: Option<Value>,
+    /// Whether its events are accepted.
+    pub is_active: bool,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// When it last changed.
+    pub updated_at: UnixMs,
+}
+
+/// One version of a template.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Template {
+    /// The template, the same for all its versions.
+    pub id: TemplateId,
+    /// From 1; every change makes the next.
+    pub version: i32,
+    /// Unique among the templates that are not deleted.
+    pub name: String,
+    /// The channel it is written for.
+    pub channel: Channel,
+    /// The text, with `{{name}}` placeholders.
+    pub content: String,
+    /// The subject of a mail, the title of a push message.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The HTML part of a mail; values are escaped.
+    #[serde(default)]
+    pub html: Option<String>,
+    /// What a variable is where the request says nothing.
+    #[serde(default)]
+    pub default_variables: Map<String, Value>,
+    /// When the template was made.
+    pub created_at: UnixMs,
+    /// When this version was made.
+    pub updated_at: UnixMs,
+}
+
+/// Which notification follows from which event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The rule.
+    pub id: RuleId,
+    /// For people; unique.
+    pub name: String,
+    /// The name of the event source.
+    pub event: String,
+    /// The template that says it; its newest version at the time of the event.
+    pub template_id: TemplateId,
+    /// A template over the payload, such as `{{customer.email}}`.
+    pub recipient: String,
+    /// Dotted payload path → exactly equal value; all must hold.
+    #[serde(default)]
+    pub conditions: Map<String, Value>,
+    /// A CEL expression over `payload` and `event`, asked after the conditions.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// The lane.
+    pub priority: Priority,
+    /// Whether it is asked at all.
+    pub is_active: bool,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// When it last changed.
+    pub updated_at: UnixMs,
+}
+
+/// The kinds of catalog objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`EventSource`]
+    Source,
+    /// [`Template`]
+    Template,
+    /// [`Rule`]
+    Rule,
+}
+
+impl Kind {
+    /// As the store writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Template => "template",
+            Self::Rule => "rule",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The whole catalog at one version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalog {
+    /// Grows with every change. What is here is at least this new.
+    pub version: i64,
+    /// All event sources.
+    pub sources: Vec<EventSource>,
+    /// All versions of all templates, those of deleted ones included.
+    pub templates: Vec<TemplateVersion>,
+    /// All rules.
+    pub rules: Vec<Rule>,
+}
+
+/// A template's version, and whether the template may still be chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplateVersion {
+    /// The version.
+    pub template: Template,
+    /// Deleted, or not the newest: only for what was accepted with it.
+    pub retired: bool,
+}

@@ -1,0 +1,160 @@
+//! The materialized answer to "what happened to my notification?", as the store keeps it and the
+//! API reads it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{EventId, NotificationId, UnixMs},
+    records::{Attempt, DeadLetter, EventMatched, Failure, Identity, Message},
+    words::{Channel, Priority, Status},
+};
+
+/// A notification as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotificationRow {
+    /// Who and whence.
+    pub identity: Identity,
+    /// What is said; none until the stage that renders it has reported.
+    pub message: Option<Message>,
+    /// Where it is.
+    pub status: Status,
+    /// How many attempts were made.
+    pub attempts: i32,
+    /// When the status last changed.
+    pub updated_at: UnixMs,
+    /// When the provider took it.
+    pub sent_at: Option<UnixMs>,
+    /// When it was withdrawn.
+    pub cancelled_at: Option<UnixMs>,
+    /// The provider's own id of the message.
+    pub provider_message_id: Option<String>,
+    /// Why the last attempt failed.
+    pub last_error: Option<Failure>,
+    /// What the provider reported later: `delivered`, `bounced`, …
+    pub delivery_status: Option<String>,
+}
+
+impl NotificationRow {
+    /// The notification.
+    pub fn id(&self) -> NotificationId {
+        self.identity.id
+    }
+}
+
+/// A row to write, and what of it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowWrite {
+    /// The row as it is to be.
+    pub row: NotificationRow,
+    /// Whether there was no row before: then everything is written, index rows included.
+    pub is_new: bool,
+    /// Whether the message is new in it.
+    pub writes_message: bool,
+    /// The calls to add to its log.
+    pub calls: Vec<Attempt>,
+}
+
+/// An event and what the rules made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// The event.
+    pub id: EventId,
+    /// Its name.
+    pub event: String,
+    /// Its payload, a JSON object.
+    pub payload: String,
+    /// When it happened.
+    pub occurred_at: UnixMs,
+    /// Ties together what belongs to one request.
+    pub correlation_id: Option<String>,
+    /// What the rules said; none until match has seen it.
+    pub matched: Option<EventMatched>,
+}
+
+/// Which notifications a list shows. All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only this status.
+    pub status: Option<Status>,
+    /// Only this channel.
+    pub channel: Option<Channel>,
+    /// Only this priority.
+    pub priority: Option<Priority>,
+    /// Only those indexed under this.
+    pub index: Option<Index>,
+    /// Accepted at or after this time.
+    pub from: Option<UnixMs>,
+    /// Accepted before this time.
+    pub until: Option<UnixMs>,
+}
+
+/// What notifications can be found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Index {
+    /// The batch's id.
+    Batch(String),
+    /// The event's id.
+    Event(String),
+    /// The recipient, exactly.
+    Recipient(String),
+    /// The correlation id, exactly.
+    Correlation(String),
+}
+
+impl Index {
+    /// As the store writes it: the name of the index and the value.
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Batch(value) => ("batch", value),
+            Self::Event(value) => ("event", value),
+            Self::Recipient(value) => ("recipient", value),
+            Self::Correlation(value) => ("correlation", value),
+        }
+    }
+
+    /// Every index entry that a notification has.
+    pub fn of(identity: &Identity) -> Vec<Self> {
+        let mut entries = vec![Self::Recipient(identity.recipient.clone())];
+        entries.extend(identity.batch_id.map(|id| Self::Batch(id.to_string())));
+        entries.extend(identity.event_id.map(|id| Self::Event(id.to_string())));
+        entries.extend(identity.correlation_id.clone().map(Self::Correlation));
+        entries
+    }
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<Item> {
+    /// The items.
+    pub items: Vec<Item>,
+    /// Where the next page starts; none when this is the last.
+    pub next: Option<NotificationId>,
+}
+
+/// A dead letter as it is kept.
+pub type DeadLetterRow = DeadLetter;
+
+/// One cell of the exact counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CountKey {
+    /// Days since 1970-01-01, of the notification's id.
+    pub day: i32,
+    /// The status they are in.
+    pub status: Status,
+    /// Their channel.
+    pub channel: Channel,
+    /// Their lane.
+    pub priority: Priority,
+}
+
+impl CountKey {
+    /// Where a row counts.
+    pub fn of(row: &NotificationRow) -> Self {
+        Self {
+            day: (row.id().unix_ms() / 86_400_000) as i32,
+            status: row.status,
+            channel: row.identity.channel,
+            priority: row.identity.priority,
+        }
+    }
+}
