@@ -161,7 +161,14 @@ impl NotificationId {
 
     /// The notification of a record that carries no id.
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: UnixMs) -> Self {
-        Self::derived(timestamp, &[topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])
+        Self::derived(
+            timestamp,
+            &[
+                topic.as_bytes(),
+                &partition.to_be_bytes(),
+                &offset.to_be_bytes(),
+            ],
+        )
     }
 }
 
@@ -176,19 +183,37 @@ impl EventId {
 
     /// As [`NotificationId::of_record`].
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: UnixMs) -> Self {
-        Self::derived(timestamp, &[topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])
+        Self::derived(
+            timestamp,
+            &[
+                topic.as_bytes(),
+                &partition.to_be_bytes(),
+                &offset.to_be_bytes(),
+            ],
+        )
     }
 }
 
 impl DeadLetterId {
     /// The dead letter of a record: one, however often it is replayed.
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: UnixMs) -> Self {
-        Self::derived(timestamp, &[topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()])
+        Self::derived(
+            timestamp,
+            &[
+                topic.as_bytes(),
+                &partition.to_be_bytes(),
+                &offset.to_be_bytes(),
+            ],
+        )
     }
 }
 
 fn parse_v7(text: &str) -> Option<Uuid> {
-    let uuid = if text.len() == 36 { Uuid::try_parse(text).ok()? } else { return None };
+    let uuid = if text.len() == 36 {
+        Uuid::try_parse(text).ok()?
+    } else {
+        return None;
+    };
     (uuid.get_version_num() == 7).then_some(uuid)
 }
 
@@ -247,7 +272,10 @@ mod tests {
             (b"foobar", -790332482),
             (b"a-little-bit-long-string", -985981536),
             (b"a-little-bit-longer-string", -1486304829),
-            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+            (
+                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58897971,
+            ),
             (b"abc", 479470107),
         ];
         for (key, expected) in cases {
@@ -258,8 +286,14 @@ mod tests {
     #[test]
     fn a_derived_id_is_stable_and_carries_its_time() {
         let id = NotificationId::derived(1_700_000_000_123, &[b"a", b"b"]);
-        assert_eq!(id, NotificationId::derived(1_700_000_000_123, &[b"a", b"b"]));
-        assert_ne!(id, NotificationId::derived(1_700_000_000_123, &[b"ab", b""]));
+        assert_eq!(
+            id,
+            NotificationId::derived(1_700_000_000_123, &[b"a", b"b"])
+        );
+        assert_ne!(
+            id,
+            NotificationId::derived(1_700_000_000_123, &[b"ab", b""])
+        );
         assert_eq!(id.unix_ms(), 1_700_000_000_123);
         assert_eq!(id.uuid().get_version_num(), 7);
         assert!(id >= NotificationId::first_at(1_700_000_000_123));
@@ -286,7 +320,10 @@ mod tests {
     fn an_id_is_read_only_in_its_hyphenated_form() {
         let id = BatchId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert_eq!(id.uuid().simple().to_string().parse::<BatchId>(), Err(InvalidId));
+        assert_eq!(
+            id.uuid().simple().to_string().parse::<BatchId>(),
+            Err(InvalidId)
+        );
         assert_eq!("".parse::<BatchId>(), Err(InvalidId));
     }
 }

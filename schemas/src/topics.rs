@@ -11,7 +11,9 @@ pub struct Topics {
 impl Topics {
     /// The names under `prefix`, which may be empty.
     pub fn new(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
+        Self {
+            prefix: prefix.into(),
+        }
     }
 
     fn name(&self, suffix: &str) -> String {

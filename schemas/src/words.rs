@@ -190,6 +190,9 @@ mod tests {
             "unknown channel \"fax\": expected one of sms, email, push, slack, webhook, log"
         );
         let json = serde_json::from_str::<Channel>("\"fax\"").unwrap_err();
-        assert!(json.to_string().contains("unknown channel \"fax\""), "{json}");
+        assert!(
+            json.to_string().contains("unknown channel \"fax\""),
+            "{json}"
+        );
     }
 }
