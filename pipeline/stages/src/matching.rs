@@ -1,0 +1,314 @@
+//! The stage match: an event → a notification for each rule that it satisfies, and what the others
+//! said.
+
+use herald_schemas::{
+    catalog::Template,
+    ids::{EventId, NotificationId},
+    records::{
+        Event, EventMatched, Failure, Identity, NotificationRequested, RuleOutcome, StatusChanged,
+    },
+    words::Status,
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    Context, Output, Source, Verdict,
+    poison::{letter, poison},
+    recipient,
+    snapshot::{CompiledRule, Recipient, Snapshot},
+    template::{Escape, Variables, render},
+    when::Asked,
+};
+
+/// This stage's name.
+const STAGE: &str = "match";
+/// How many rules of an event are told about.
+const MAX_OUTCOMES: usize = 1_000;
+
+/// What one rule makes of an event.
+#[derive(Debug)]
+pub struct Evaluated<'a> {
+    /// The rule.
+    pub rule: &'a CompiledRule,
+    /// Whom it notifies and by which template, or why nobody.
+    pub outcome: Result<Notify<'a>, String>,
+}
+
+/// Whom a rule notifies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notify<'a> {
+    /// By which template.
+    pub template: &'a Template,
+    /// Whom.
+    pub recipient: String,
+}
+
+/// Asks every rule of an event.
+pub fn evaluate<'a>(
+    catalog: &'a Snapshot,
+    event: &str,
+    payload: &Map<String, Value>,
+) -> Vec<Evaluated<'a>> {
+    let mut asked = Asked::new(event, payload);
+    let rules = catalog.rules(event).iter();
+    rules
+        .map(|rule| Evaluated {
+            rule,
+            outcome: ask(catalog, rule, payload, &mut asked),
+        })
+        .collect()
+}
+
+fn ask<'a>(
+    catalog: &'a Snapshot,
+    compiled: &CompiledRule,
+    payload: &Map<String, Value>,
+    asked: &mut Asked<'_>,
+) -> Result<Notify<'a>, String> {
+    let rule = &compiled.rule;
+    if !rule.is_active {
+        return Err("the rule is not active".to_owned());
+    }
+    for (path, expected) in &rule.conditions {
+        match lookup(payload, path) {
+            Some(found) if equal(found, expected) => {}
+            Some(found) => {
+                return Err(format!("{path} is {}, not {expected}", shortened(found)));
+            }
+            None => return Err(format!("{path} is missing, not {expected}")),
+        }
+    }
+    match &compiled.when {
+        Some(Ok(when)) if !asked.holds(when)? => return Err("when is false".to_owned()),
+        Some(Err(reason)) => return Err(reason.clone()),
+        Some(Ok(_)) | None => {}
+    }
+    let template = catalog
+        .template(rule.template_id, None)
+        .ok_or_else(|| format!("there is no template {}", rule.template_id))?;
+    let recipient = recipient_of(&compiled.recipient, payload)?;
+    recipient::check(template.channel, &recipient)
+        .map_err(|problem| format!("recipient {recipient:?} {problem}"))?;
+    Ok(Notify {
+        template,
+        recipient,
+    })
+}
+
+fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String, String> {
+    let found = match from {
+        Recipient::Fixed(text) => text.clone(),
+        Recipient::Path(path) => match lookup(payload, path) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            Some(Value::Null) | None => return Err(format!("no recipient: {path} is missing")),
+            Some(other) => {
+                return Err(format!("no recipient: {path} is {}", shortened(other)));
+            }
+        },
+        Recipient::Template(text) => {
+            let variables = Variables {
+                given: payload,
+                defaults: &Map::new(),
+            };
+            render(text, variables, Escape::None)
+                .map_err(|error| format!("no recipient: {error}"))?
+        }
+    };
+    let trimmed = found.trim();
+    if trimmed.is_empty() {
+        return Err("no recipient: it is empty".to_owned());
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// The value at a dotted path; a number is an index into a list.
+pub fn lookup<'a>(payload: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
+    let mut steps = path.split('.');
+    let mut value = payload.get(steps.next()?)?;
+    for step in steps {
+        value = match value {
+            Value::Object(fields) => fields.get(step)?,
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+/// Equal as JSON, and 1 is 1.0.
+fn equal(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Number(found), Value::Number(expected)) => {
+            found == expected || found.as_f64() == expected.as_f64()
+        }
+        _ => found == expected,
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// An event → a request and a first status for each rule that holds, and what all rules said.
+pub fn process(event: Event, source: &Source<'_>, context: &Context<'_>) -> Verdict {
+    let id = match &event.id {
+        Some(own) => EventId::from_producer(own, event.occurred_at),
+        None => EventId::of_record(
+            source.topic,
+            source.partition,
+            source.offset,
+            source.timestamp,
+        ),
+    };
+    let payload = match check(&event, context.catalog) {
+        Ok(payload) => payload,
+        Err(error) => return refuse(id, error, source, context),
+    };
+    let evaluated = evaluate(context.catalog, &event.event, &payload);
+    let mut outputs = Vec::new();
+    let mut rules = Vec::with_capacity(evaluated.len().min(MAX_OUTCOMES));
+    let omitted = evaluated.len().saturating_sub(MAX_OUTCOMES) as i32;
+    for Evaluated { rule, outcome } in evaluated {
+        let (notification_id, reason) = match outcome {
+            Ok(notify) => {
+                let request = request(id, &event, rule, notify, source, context);
+                let notification = request.0;
+                outputs.extend(request.1);
+                (Some(notification), None)
+            }
+            Err(reason) => (None, Some(reason)),
+        };
+        if rules.len() < MAX_OUTCOMES {
+            let rule = &rule.rule;
+            rules.push(RuleOutcome {
+                rule_id: rule.id,
+                rule: rule.name.clone(),
+                notification_id,
+                reason,
+            });
+        }
+    }
+    outputs.push(Output::Matched(EventMatched {
+        event_id: id,
+        catalog_version: context.catalog.version(),
+        at: context.now,
+        rules,
+        omitted,
+        error: None,
+    }));
+    Verdict::Emit(outputs)
+}
+
+fn check(event: &Event, catalog: &Snapshot) -> Result<Map<String, Value>, Failure> {
+    match catalog.source(&event.event) {
+        None => {
+            let message = format!("there is no event source {:?}", event.event);
+            return Err(poison("unknown_event", message));
+        }
+        Some(source) if !source.is_active => {
+            let message = format!("the event source {:?} is not active", event.event);
+            return Err(poison("inactive_event", message));
+        }
+        Some(_) => {}
+    }
+    serde_json::from_str(&event.payload).map_err(|error| {
+        poison(
+            "invalid_payload",
+            format!("the payload is no JSON object: {error}"),
+        )
+    })
+}
+
+fn refuse(id: EventId, error: Failure, source: &Source<'_>, context: &Context<'_>) -> Verdict {
+    let letter = letter(STAGE, source, error.clone(), context.now, 0, None, Some(id));
+    let matched = EventMatched {
+        event_id: id,
+        catalog_version: context.catalog.version(),
+        at: context.now,
+        rules: Vec::new(),
+        omitted: 0,
+        error: Some(error),
+    };
+    Verdict::DeadLetter(vec![Output::DeadLetter(letter), Output::Matched(matched)])
+}
+
+fn request(
+    event_id: EventId,
+    event: &Event,
+    rule: &CompiledRule,
+    notify: Notify<'_>,
+    source: &Source<'_>,
+    context: &Context<'_>,
+) -> (NotificationId, [Output; 2]) {
+    let Notify {
+        template,
+        recipient,
+    } = notify;
+    let rule = &rule.rule;
+    let identity = Identity {
+        id: NotificationId::of_rule(event_id, rule.id),
+        recipient,
+        channel: template.channel,
+        priority: rule.priority,
+        batch_id: None,
+        event_id: Some(event_id),
+        rule_id: Some(rule.id),
+        requeued_from: None,
+        template_id: Some(template.id),
+        template_version: Some(template.version),
+        idempotency_key: None,
+        correlation_id: event
+            .correlation_id
+            .clone()
+            .or_else(|| source.correlation_id()),
+        traceparent: event.traceparent.clone().or_else(|| source.traceparent()),
+        // The record's own time: the same on every replay.
+        created_at: source.timestamp,
+        send_at: None,
+        expires_at: None,
+        catalog_version: context.catalog.version(),
+        source: Some(source.provenance()),
+    };
+    let request = NotificationRequested {
+        id: Some(identity.id.to_string()),
+        recipient: identity.recipient.clone(),
+        channel: identity.channel.as_str().to_owned(),
+        priority: identity.priority.as_str().to_owned(),
+        content: None,
+        subject: None,
+        html: None,
+        template_id: identity.template_id,
+        template_version: identity.template_version,
+        variables: Some(event.payload.clone()),
+        metadata: None,
+        idempotency_key: None,
+        correlation_id: identity.correlation_id.clone(),
+        traceparent: identity.traceparent.clone(),
+        batch_id: None,
+        event_id: identity.event_id,
+        rule_id: identity.rule_id,
+        requeued_from: None,
+        created_at: identity.created_at,
+        send_at: None,
+        expires_at: None,
+        catalog_version: identity.catalog_version,
+        accepted_by: Some(STAGE.to_owned()),
+    };
+    let id = identity.id;
+    let status = StatusChanged {
+        identity,
+        status: Status::Pending,
+        attempts: 0,
+        at: source.timestamp,
+        message: None,
+        calls: Vec::new(),
+        provider_message_id: None,
+        error: None,
+    };
+    (id, [Output::Request(request), Output::Status(status)])
+}
