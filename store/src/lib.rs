@@ -85,14 +85,15 @@ pub struct Totals {
 /// A change of the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CatalogChange {
-    /// A new object, or a new state of one. `name` is kept unique within the kind; for a template
-    /// the body is a new version.
+    /// A new object, or a new state of one. `name` is kept unique within the kind. A template's
+    /// body is a new version, and the older ones are retired; sources and rules have no history.
     Put {
         /// What it is.
         kind: Kind,
         /// Its id, a UUID.
         id: uuid::Uuid,
-        /// Its version, from 1.
+        /// 1 makes an object. Of a template, anything above is the number after its newest; of a
+        /// source or a rule, anything above replaces the one that is there.
         version: i32,
         /// Its unique name.
         name: String,
@@ -115,7 +116,9 @@ pub enum CatalogOutcome {
     Changed(i64),
     /// Another object of the kind has that name.
     NameTaken,
-    /// There is no such object, or its version is not the one before this one.
+    /// There is no such object, or (version 1) there is one already, or (a template) its newest
+    /// version is not the one before this one. A change that was made before, word for word, is
+    /// [`CatalogOutcome::Changed`] again.
     Conflict,
 }
 

@@ -114,7 +114,8 @@ pub trait Producer: Send + Sync + 'static {
 #[async_trait]
 pub trait Consumer: Send {
     /// What comes next, waiting `wait` at most. To be called again and again: a member that does
-    /// not call it for minutes loses its partitions.
+    /// not call it for minutes loses its partitions. Dropping the future before it is ready loses
+    /// nothing: what it would have said is said by the next call.
     async fn next(&mut self, wait: Duration) -> Result<Turn, BrokerError>;
 
     /// Notes that everything before these offsets is done. They reach the broker soon, and at the

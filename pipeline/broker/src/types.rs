@@ -17,7 +17,10 @@ pub struct Partition {
 impl Partition {
     /// A partition of a topic.
     pub fn new(topic: impl Into<Arc<str>>, index: i32) -> Self {
-        Self { topic: topic.into(), index }
+        Self {
+            topic: topic.into(),
+            index,
+        }
     }
 }
 
@@ -68,7 +71,11 @@ pub struct Record {
 impl Record {
     /// The last header of that name, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let header = self.headers.iter().rev().find(|header| header.name == name)?;
+        let header = self
+            .headers
+            .iter()
+            .rev()
+            .find(|header| header.name == name)?;
         std::str::from_utf8(&header.value).ok()
     }
 }
@@ -97,6 +104,8 @@ pub struct TopicSpec {
     pub fixed_partitions: bool,
     /// How long its records are kept; none: only the newest of each key is kept, for ever.
     pub retention: Option<Duration>,
+    /// The largest record it takes.
+    pub max_record_bytes: usize,
 }
 
 /// Where a group that never committed starts.
@@ -153,7 +162,15 @@ impl Revocation {
         deadline: Duration,
     ) -> (Self, oneshot::Receiver<()>) {
         let (released, dropped) = oneshot::channel();
-        (Self { partitions, lost, deadline, _released: released }, dropped)
+        (
+            Self {
+                partitions,
+                lost,
+                deadline,
+                _released: released,
+            },
+            dropped,
+        )
     }
 
     /// The partitions.

@@ -1,1 +1,25 @@
-//! placeholder
+//! Runs the stages: reads their records, awaits their acks, commits no further than what is done.
+//!
+//! What a stage *decides* is pure and lives in `herald_stages`; here is when it is asked and what
+//! is done with its answer. Nothing here knows which broker or store it runs on.
+//!
+//! * [`worker`]: any set of stages in one process.
+//! * `transform`, `deliver`, `materialize`: the three shapes of a stage's loop.
+//! * [`outbox`], [`inbox`]: records out and in.
+//! * [`catalogs`]: the compiled rules and templates.
+//! * [`progress`]: waiting until what was written can be read.
+//! * [`setup`]: the topics as they must be.
+
+pub mod catalogs;
+mod deliver;
+pub mod inbox;
+mod ledger;
+mod materialize;
+pub mod metrics;
+pub mod outbox;
+pub mod progress;
+pub mod providers;
+pub mod setup;
+pub mod stage;
+mod transform;
+pub mod worker;

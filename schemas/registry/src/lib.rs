@@ -1,1 +1,154 @@
-//! placeholder
+//! The schema registry: any that speaks Confluent's REST protocol.
+//!
+//! Schemas are registered at setup and looked up when a record names an id that is not known yet;
+//! framing and decoding are `herald_schemas::codec`'s. Schemas that refer to others by reference
+//! are not supported: ours are each self-contained.
+
+use std::{fmt, time::Duration};
+
+use herald_schemas::codec::{RECORDS, WriterIds};
+use schema_registry_converter::{
+    async_impl::schema_registry::{SrSettings, get_all_subjects, get_schema_by_id, post_schema},
+    error::SRCError,
+    schema_registry_common::{SchemaType, SuppliedSchema},
+};
+use tokio::time::timeout;
+
+/// How long a call may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A user and a password that does not print.
+#[derive(Clone)]
+pub struct BasicAuth {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for BasicAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BasicAuth")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can go wrong with a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// It is away or slow; the same call may go through later.
+    #[error("schema registry unavailable: {0}")]
+    Unavailable(String),
+    /// It refused: trying again will not help.
+    #[error("schema registry: {0}")]
+    Refused(String),
+}
+
+/// A schema registry.
+#[derive(Debug)]
+pub struct Registry {
+    settings: SrSettings,
+}
+
+impl Registry {
+    /// The registry at `url`.
+    pub fn new(url: &str, auth: Option<&BasicAuth>) -> Result<Self, RegistryError> {
+        let mut builder = SrSettings::new_builder(url.trim_end_matches('/').to_owned());
+        builder.set_timeout(DEADLINE).no_proxy();
+        if let Some(BasicAuth { user, password }) = auth {
+            builder.set_basic_authorization(user, Some(password));
+        }
+        let settings = builder.build().map_err(|error| refused(&error))?;
+        Ok(Self { settings })
+    }
+
+    /// Registers each record's schema for its subjects, `(subject, record name)`, and answers the
+    /// ids to write with. Registering what is there already changes nothing.
+    pub async fn register(
+        &self,
+        subjects: &[(String, &'static str)],
+    ) -> Result<WriterIds, RegistryError> {
+        let mut ids = vec![None; RECORDS.len()];
+        for (subject, name) in subjects {
+            let Some(index) = RECORDS.iter().position(|record| record.name == *name) else {
+                return Err(RegistryError::Refused(format!("there is no record {name}")));
+            };
+            let schema = SuppliedSchema::new(
+                Some(format!("herald.v1.{name}")),
+                SchemaType::Avro,
+                RECORDS[index].schema.to_owned(),
+            );
+            let posted = post_schema(&self.settings, subject.clone(), schema);
+            let registered = within(posted).await?;
+            // Any id of a schema finds it: the first one serves for all its subjects.
+            ids[index].get_or_insert(registered.id);
+        }
+        let ids: Option<Vec<u32>> = ids.into_iter().collect();
+        ids.map(WriterIds)
+            .ok_or_else(|| RegistryError::Refused("a record has no subject".to_owned()))
+    }
+
+    /// The schema of that id; none: the registry does not know it.
+    pub async fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
+        let answer = timeout(DEADLINE, get_schema_by_id(id, &self.settings)).await;
+        match answer {
+            Err(_) => Err(overdue()),
+            Ok(Ok(schema)) if schema.schema_type != SchemaType::Avro => {
+                Err(RegistryError::Refused(format!("schema {id} is not Avro")))
+            }
+            Ok(Ok(schema)) if !schema.references.is_empty() => Err(RegistryError::Refused(
+                format!("schema {id} refers to others by reference"),
+            )),
+            Ok(Ok(schema)) => Ok(Some(schema.schema)),
+            Ok(Err(error)) if status(&error) == Some(404) => Ok(None),
+            Ok(Err(error)) => Err(classify(&error)),
+        }
+    }
+
+    /// Whether it answers.
+    pub async fn ping(&self) -> Result<(), RegistryError> {
+        within(get_all_subjects(&self.settings)).await.map(drop)
+    }
+}
+
+async fn within<T>(call: impl Future<Output = Result<T, SRCError>>) -> Result<T, RegistryError> {
+    match timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|error| classify(&error)),
+        Err(_) => Err(overdue()),
+    }
+}
+
+fn overdue() -> RegistryError {
+    RegistryError::Unavailable(format!("no answer within {} s", DEADLINE.as_secs()))
+}
+
+/// The library's errors carry the HTTP status in their text only.
+fn status(error: &SRCError) -> Option<u16> {
+    error
+        .error
+        .split_once("failed with status ")?
+        .1
+        .get(..3)?
+        .parse()
+        .ok()
+}
+
+/// What the registry said about the request itself will not change; all else may.
+fn classify(error: &SRCError) -> RegistryError {
+    match status(error) {
+        Some(400..=407 | 409..=428 | 430..=499) => refused(error),
+        _ => RegistryError::Unavailable(text(error)),
+    }
+}
+
+fn refused(error: &SRCError) -> RegistryError {
+    RegistryError::Refused(text(error))
+}
+
+fn text(error: &SRCError) -> String {
+    match &error.cause {
+        Some(cause) => format!("{}: {cause}", error.error),
+        None => error.error.clone(),
+    }
+}

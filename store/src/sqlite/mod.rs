@@ -1,1 +1,271 @@
-//! (being written)
+//! The store in one SQLite file, for one machine.
+//!
+//! * `file`: one thread that writes in groups, connections that read.
+//! * `tables`: the tables and their versions.
+//! * `notifications`, `pipeline`, `catalog`: the statements.
+
+mod catalog;
+mod file;
+mod notifications;
+mod pipeline;
+mod tables;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use herald_schemas::{
+    catalog::Catalog,
+    codec::{Codec, Framing},
+    ids::{DeadLetterId, EventId, NotificationId},
+    records::{Attempt, Event, EventMatched},
+    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::{sync::OnceCell, time::timeout};
+
+use self::file::File;
+use crate::{
+    CatalogChange, CatalogOutcome, Claim, Claimed, Layout, Outcome, Store, StoreError, Totals,
+};
+
+/// A store in one file.
+pub struct SqliteStore {
+    file: File,
+    layout: OnceCell<Layout>,
+    codec: Codec,
+}
+
+impl SqliteStore {
+    /// Opens the file, making an empty one when there is none; [`Store::setup`] makes its tables.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let codec = Codec::new(&Framing::SingleObject)
+            .map_err(|error| StoreError::Fatal(error.to_string()))?;
+        Ok(Self {
+            file: File::open(path)?,
+            layout: OnceCell::new(),
+            codec,
+        })
+    }
+
+    async fn fixed_layout(&self) -> Result<Layout, StoreError> {
+        self.layout
+            .get_or_try_init(|| self.file.read(read_layout))
+            .await
+            .copied()
+    }
+}
+
+fn read_layout(connection: &Connection) -> Result<Layout, StoreError> {
+    let layout = connection
+        .query_row(
+            "SELECT status_shards, claim_shards, bucket_minutes, retention_days FROM layout",
+            [],
+            |row| {
+                Ok(Layout {
+                    status_shards: row.get(0)?,
+                    claim_shards: row.get(1)?,
+                    bucket_minutes: row.get(2)?,
+                    retention_days: row.get(3)?,
+                })
+            },
+        )
+        .optional()?;
+    layout.ok_or_else(|| StoreError::NotSetUp("the store has no layout yet".to_owned()))
+}
+
+fn set_up(connection: &Connection, layout: Layout) -> Result<(), StoreError> {
+    tables::migrate(connection)?;
+    connection.execute(
+        "INSERT INTO layout VALUES (1, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        params![
+            layout.status_shards,
+            layout.claim_shards,
+            layout.bucket_minutes,
+            layout.retention_days
+        ],
+    )?;
+    let fixed = read_layout(connection)?;
+    fixed.must_be(layout)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn setup(&self, layout: Layout) -> Result<(), StoreError> {
+        self.file
+            .write(move |connection| set_up(connection, layout))
+            .await
+    }
+
+    async fn layout(&self) -> Result<Layout, StoreError> {
+        self.fixed_layout().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self
+            .file
+            .read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?));
+        let patience = Duration::from_secs(2);
+        timeout(patience, answer).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!(
+                "no answer within {patience:?}"
+            )))
+        })
+    }
+
+    async fn notifications(
+        &self,
+        ids: &[NotificationId],
+    ) -> Result<Vec<Option<NotificationRow>>, StoreError> {
+        let ids = ids.to_vec();
+        self.file
+            .read(move |connection| notifications::read(connection, &ids))
+            .await
+    }
+
+    async fn write_notifications(&self, writes: &[RowWrite], stamp: i64) -> Result<(), StoreError> {
+        let layout = self.fixed_layout().await?;
+        let writes = writes.to_vec();
+        self.file
+            .write(move |connection| notifications::write(connection, &writes, stamp, layout))
+            .await
+    }
+
+    async fn calls(&self, id: NotificationId) -> Result<Vec<Attempt>, StoreError> {
+        self.file
+            .read(move |connection| notifications::calls(connection, id))
+            .await
+    }
+
+    async fn list_notifications(
+        &self,
+        filter: &Filter,
+        before: Option<NotificationId>,
+        limit: usize,
+    ) -> Result<Page<NotificationRow>, StoreError> {
+        let filter = filter.clone();
+        self.file
+            .read(move |connection| notifications::list(connection, &filter, before, limit))
+            .await
+    }
+
+    async fn totals(&self, partition: i32) -> Result<Totals, StoreError> {
+        self.file
+            .read(move |connection| pipeline::totals(connection, partition))
+            .await
+    }
+
+    async fn advance_totals(
+        &self,
+        partition: i32,
+        from: i64,
+        to: i64,
+        changes: &[(CountKey, i64)],
+    ) -> Result<bool, StoreError> {
+        let changes = changes.to_vec();
+        self.file
+            .write(move |connection| {
+                pipeline::advance_totals(connection, partition, from, to, &changes)
+            })
+            .await
+    }
+
+    async fn claim(
+        &self,
+        claims: &[Claim],
+        outcomes: &[Outcome],
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let (claims, outcomes) = (claims.to_vec(), outcomes.to_vec());
+        self.file
+            .write(move |connection| pipeline::claim(connection, &claims, &outcomes))
+            .await
+    }
+
+    async fn write_events(&self, events: &[(EventId, Event)]) -> Result<(), StoreError> {
+        let events = events.to_vec();
+        self.file
+            .write(move |connection| pipeline::write_events(connection, &events))
+            .await
+    }
+
+    async fn write_matches(&self, matches: &[EventMatched]) -> Result<(), StoreError> {
+        let matches = matches.to_vec();
+        self.file
+            .write(move |connection| pipeline::write_matches(connection, &matches))
+            .await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
+        self.file
+            .read(move |connection| pipeline::event(connection, id))
+            .await
+    }
+
+    async fn write_dead_letters(&self, letters: &[DeadLetterRow]) -> Result<(), StoreError> {
+        let (letters, codec) = (letters.to_vec(), self.codec.clone());
+        self.file
+            .write(move |connection| pipeline::write_dead_letters(connection, &letters, &codec))
+            .await
+    }
+
+    async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError> {
+        let codec = self.codec.clone();
+        self.file
+            .read(move |connection| pipeline::dead_letter(connection, id, &codec))
+            .await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        before: Option<DeadLetterId>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let codec = self.codec.clone();
+        self.file
+            .read(move |connection| pipeline::list_dead_letters(connection, before, limit, &codec))
+            .await
+    }
+
+    async fn catalog_version(&self) -> Result<i64, StoreError> {
+        self.file.read(catalog::version).await
+    }
+
+    async fn catalog(&self) -> Result<Catalog, StoreError> {
+        self.file.read(catalog::read).await
+    }
+
+    async fn change_catalog(&self, change: CatalogChange) -> Result<CatalogOutcome, StoreError> {
+        self.file
+            .write(move |connection| catalog::change(connection, change))
+            .await
+    }
+
+    async fn expire(&self, now_ms: i64) -> Result<(), StoreError> {
+        let layout = self.fixed_layout().await?;
+        self.file
+            .write(move |connection| expire(connection, now_ms, layout))
+            .await
+    }
+}
+
+/// How many rows of each table one call takes away.
+const EXPIRED_AT_ONCE: usize = 500;
+
+fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), StoreError> {
+    notifications::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
+    pipeline::expire(connection, now_ms - layout.retention_ms(), EXPIRED_AT_ONCE)?;
+    // Freed pages go back to the file system, a piece at a time.
+    let mut statement = connection.prepare("PRAGMA incremental_vacuum(1000)")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+/// A column that is JSON, read.
+fn json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Fatal(format!("column {column} cannot be read: {error}")))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Fatal(error.to_string()))
+}

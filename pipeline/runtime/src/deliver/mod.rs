@@ -1,0 +1,573 @@
+//! The runner of deliver: claims what may be sent now, calls providers, settles.
+//!
+//! One task owns everything; what takes time (the store, the providers, the broker) is a future
+//! that hands its result back to it. A record's way:
+//!
+//! 1. `queue`: read, waiting in its partition's queue; picked lane by lane, one at a time for each
+//!    recipient.
+//! 2. claim: with up to a hundred others, and with the outcomes of earlier calls, one turn of the
+//!    store; what already has an outcome is settled by it instead of being sent again.
+//! 3. `call`: primary, then fallback.
+//! 4. settle: what follows is produced, and the outcome goes with the next turn of the store. When
+//!    both are acked, the record is complete in the ledger.
+//!
+//! A failure of the store or the broker is waited out: what is in hand stays in hand.
+
+mod call;
+mod lanes;
+mod queue;
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use herald_broker::{
+    Acks, BrokerError, Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn,
+};
+use herald_schemas::{
+    records::DeliveryReady,
+    words::{Channel, Priority},
+};
+use herald_stages::{
+    Context, Output,
+    deliver::{Plan, Settled, plan, settle},
+    poison,
+};
+use herald_store::{Claim, Claimed, Outcome};
+use tokio::time::timeout;
+use tracing::warn;
+
+use self::queue::{Queues, Waiting};
+use crate::{
+    inbox::source,
+    ledger::Ledger,
+    stage::Stage,
+    worker::{DRAIN, Shutdown, StageError, Worker, now, until_ok},
+};
+
+const MAX_BATCH: usize = 500;
+/// How many records are claimed at once: what makes one write of the store.
+const CLAIMS_AT_ONCE: usize = 100;
+/// How long an outcome may wait for claims to go with.
+const OUTCOME_PATIENCE: Duration = Duration::from_millis(50);
+/// How many batches of what follows may be on their way to the broker. Few, so that more gather
+/// in each.
+const BATCHES_IN_FLIGHT: usize = 2;
+const IDLE_WAIT: Duration = Duration::from_millis(250);
+
+/// Runs the stage until shutdown is asked for.
+pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageError> {
+    let topics = &worker.topics;
+    let names = Channel::ALL.iter().flat_map(|channel| {
+        Priority::ALL
+            .iter()
+            .map(move |lane| topics.deliveries(*channel, *lane))
+    });
+    let what = Subscription {
+        group: Some(topics.group(Stage::Deliver.as_str())),
+        topics: names.collect(),
+        start: Start::Earliest,
+        max_batch: MAX_BATCH,
+    };
+    let consumer = worker.broker.subscribe(what).await?;
+    let mut runner = Runner::new(worker, consumer);
+    let ended = runner.run(shutdown).await;
+    runner.consumer.close().await;
+    ended
+}
+
+type Ticket = u64;
+
+/// What a future of the runner hands back.
+enum Done {
+    /// A turn of the store: what stands about the claims, and whose outcomes are stored.
+    StoreTurn {
+        claimed: Vec<(InHand, Claimed)>,
+        stored: Vec<Ticket>,
+    },
+    /// An attempt was made.
+    Attempted(InHand, Settled),
+    /// What follows from these records is acked.
+    Acked(Vec<Ticket>),
+}
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// A record between its pick and the end of its attempt.
+struct InHand {
+    ticket: Ticket,
+    record: Record,
+    delivery: Arc<DeliveryReady>,
+    attempt: i32,
+}
+
+/// A record that was picked and is not complete.
+struct Open {
+    partition: Partition,
+    offset: i64,
+    /// How much is still to be acked: what follows from it, and its outcome.
+    awaits: u8,
+}
+
+struct Runner {
+    worker: Worker,
+    consumer: Box<dyn Consumer>,
+    ledger: Ledger,
+    queues: Queues,
+    work: FuturesUnordered<Work>,
+    open: HashMap<Ticket, Open>,
+    next_ticket: Ticket,
+    /// Records between their pick and the end of their attempt.
+    attempts: usize,
+    /// Picked, waiting for the next turn of the store.
+    picked: Vec<InHand>,
+    /// Outcomes waiting for the next turn of the store.
+    outcomes: Vec<(Ticket, Outcome)>,
+    oldest_outcome: Option<Instant>,
+    store_busy: bool,
+    /// What follows, waiting to be produced together, and from whom.
+    outgoing: Vec<Outgoing>,
+    outgoing_of: Vec<Ticket>,
+    batches: usize,
+    revoking: Option<(Revocation, Instant)>,
+}
+
+impl Runner {
+    fn new(worker: Worker, consumer: Box<dyn Consumer>) -> Self {
+        let queues = Queues::new(&worker.topics);
+        Self {
+            worker,
+            consumer,
+            ledger: Ledger::default(),
+            queues,
+            work: FuturesUnordered::new(),
+            open: HashMap::new(),
+            next_ticket: 0,
+            attempts: 0,
+            picked: Vec::new(),
+            outcomes: Vec::new(),
+            oldest_outcome: None,
+            store_busy: false,
+            outgoing: Vec::new(),
+            outgoing_of: Vec::new(),
+            batches: 0,
+            revoking: None,
+        }
+    }
+
+    async fn run(&mut self, mut shutdown: Shutdown) -> Result<(), StageError> {
+        while !shutdown.is_asked() {
+            let wait = self.wait();
+            tokio::select! {
+                Some(done) = self.work.next() => self.take(done)?,
+                turn = self.consumer.next(wait) => self.turn(turn?).await?,
+                () = shutdown.asked() => break,
+            }
+            // Whatever else is done by now, so that what follows is one batch.
+            while let Some(Some(done)) = self.work.next().now_or_never() {
+                self.take(done)?;
+            }
+            self.pick()?;
+            self.dispatch(false);
+            self.balance();
+            self.commit();
+            self.let_go();
+        }
+        self.drain().await
+    }
+
+    /// How long there is nothing else to do than to wait.
+    fn wait(&self) -> Duration {
+        match self.oldest_outcome {
+            Some(oldest) if !self.store_busy => OUTCOME_PATIENCE.saturating_sub(oldest.elapsed()),
+            _ => IDLE_WAIT,
+        }
+    }
+
+    async fn turn(&mut self, turn: Turn) -> Result<(), StageError> {
+        match turn {
+            Turn::Records(records) => self.receive(records).await?,
+            Turn::Revoking(revocation) => self.stop_serving(revocation),
+            Turn::Assigned(_) | Turn::Idle => {}
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self, records: Vec<Record>) -> Result<(), StageError> {
+        self.worker.metrics.read(Stage::Deliver, records.len());
+        for record in records {
+            self.ledger.take(&record.partition, record.offset);
+            match self
+                .worker
+                .inbox
+                .decode::<DeliveryReady>(&record.value)
+                .await?
+            {
+                Ok(delivery) => self.queues.push(record, delivery),
+                Err(error) => {
+                    self.worker.metrics.gave_up(Stage::Deliver, 1);
+                    let letter = poison::undecodable(
+                        Stage::Deliver.as_str(),
+                        &source(&record),
+                        &error,
+                        now(),
+                    );
+                    let ticket = self.ticket(&record);
+                    self.follow(ticket, &[Output::DeadLetter(letter)])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ticket(&mut self, record: &Record) -> Ticket {
+        self.next_ticket += 1;
+        let partition = record.partition.clone();
+        self.open.insert(
+            self.next_ticket,
+            Open {
+                partition,
+                offset: record.offset,
+                awaits: 0,
+            },
+        );
+        self.next_ticket
+    }
+
+    /// Picks what may be sent now.
+    fn pick(&mut self) -> Result<(), StageError> {
+        while self.attempts < self.worker.max_calls && self.picked.len() < CLAIMS_AT_ONCE {
+            let Some(Waiting { record, delivery }) = self.queues.pick() else {
+                break;
+            };
+            let ticket = self.ticket(&record);
+            let planned = {
+                let catalog = self.worker.catalogs.current();
+                let context = Context {
+                    now: now(),
+                    seed: record.offset as u64,
+                    catalog: &catalog,
+                    settings: &self.worker.settings,
+                };
+                plan(&delivery, &source(&record), &context)
+            };
+            match planned {
+                Plan::Send { attempt } => {
+                    self.attempts += 1;
+                    let delivery = Arc::new(delivery);
+                    self.picked.push(InHand {
+                        ticket,
+                        record,
+                        delivery,
+                        attempt,
+                    });
+                }
+                Plan::Settle(outputs) => {
+                    self.queues
+                        .finish(&record.partition, &delivery.identity.recipient);
+                    self.follow(ticket, &outputs)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what a future has done.
+    fn take(&mut self, done: Done) -> Result<(), StageError> {
+        match done {
+            Done::StoreTurn { claimed, stored } => {
+                self.store_busy = false;
+                for ticket in stored {
+                    self.acked(ticket);
+                }
+                for (item, claimed) in claimed {
+                    self.claimed(item, claimed)?;
+                }
+            }
+            Done::Attempted(item, settled) => self.attempted(&item, &settled)?,
+            Done::Acked(tickets) => {
+                self.batches -= 1;
+                for ticket in tickets {
+                    self.acked(ticket);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the attempt, or says again how it ended.
+    fn claimed(&mut self, item: InHand, claimed: Claimed) -> Result<(), StageError> {
+        if let Some((attempt, body)) = claimed.outcome
+            && attempt >= item.attempt
+        {
+            match Settled::from_bytes(&body) {
+                // An older record of a notification that is further on: nothing follows from it.
+                _ if attempt > item.attempt => return self.finished(&item, &[]),
+                Ok(settled) => {
+                    let outputs = self.settle(&item, &settled);
+                    return self.finished(&item, &outputs);
+                }
+                Err(error) => {
+                    warn!(id = %item.delivery.identity.id, %error, "outcome unreadable; sending again")
+                }
+            }
+        }
+        let providers = self
+            .worker
+            .providers
+            .load()
+            .of(item.delivery.identity.channel)
+            .to_vec();
+        let attempt = call::attempt(
+            Arc::clone(&item.delivery),
+            item.attempt,
+            item.record.offset as u64,
+            providers,
+            Arc::clone(&self.worker.metrics),
+        );
+        self.work.push(Box::pin(async move {
+            let settled = attempt.await;
+            Done::Attempted(item, settled)
+        }));
+        Ok(())
+    }
+
+    fn attempted(&mut self, item: &InHand, settled: &Settled) -> Result<(), StageError> {
+        let outcome = Outcome {
+            id: item.delivery.identity.id,
+            recipient: item.delivery.identity.recipient.clone(),
+            attempt: item.attempt,
+            body: settled.to_bytes(),
+        };
+        self.await_ack(item.ticket);
+        self.outcomes.push((item.ticket, outcome));
+        self.oldest_outcome.get_or_insert_with(Instant::now);
+        let outputs = self.settle(item, settled);
+        self.finished(item, &outputs)
+    }
+
+    fn settle(&self, item: &InHand, settled: &Settled) -> Vec<Output> {
+        settle(
+            &item.delivery,
+            settled,
+            &source(&item.record),
+            &self.worker.settings,
+        )
+    }
+
+    /// The attempt is over: the recipient is free, and this follows.
+    fn finished(&mut self, item: &InHand, outputs: &[Output]) -> Result<(), StageError> {
+        self.attempts -= 1;
+        self.queues
+            .finish(&item.record.partition, &item.delivery.identity.recipient);
+        self.follow(item.ticket, outputs)
+    }
+
+    fn follow(&mut self, ticket: Ticket, outputs: &[Output]) -> Result<(), StageError> {
+        self.await_ack(ticket);
+        if outputs.is_empty() {
+            self.acked(ticket);
+            return Ok(());
+        }
+        self.outgoing.extend(self.worker.outbox.encode(outputs)?);
+        self.outgoing_of.push(ticket);
+        Ok(())
+    }
+
+    fn await_ack(&mut self, ticket: Ticket) {
+        if let Some(open) = self.open.get_mut(&ticket) {
+            open.awaits += 1;
+        }
+    }
+
+    fn acked(&mut self, ticket: Ticket) {
+        if let Some(open) = self.open.get_mut(&ticket) {
+            open.awaits -= 1;
+            if open.awaits == 0 {
+                self.ledger.complete(&open.partition, open.offset);
+                self.open.remove(&ticket);
+            }
+        }
+    }
+
+    /// Sends off what has gathered. `all`: outcomes too that could wait for claims to go with.
+    fn dispatch(&mut self, all: bool) {
+        if !self.outgoing.is_empty() && self.batches < BATCHES_IN_FLIGHT {
+            self.batches += 1;
+            self.worker
+                .metrics
+                .written(Stage::Deliver, self.outgoing.len());
+            let work = self.produce();
+            self.work.push(work);
+        }
+        let due = all
+            || self.outcomes.len() >= CLAIMS_AT_ONCE
+            || self
+                .oldest_outcome
+                .is_some_and(|oldest| oldest.elapsed() >= OUTCOME_PATIENCE);
+        let something = !self.picked.is_empty() || (due && !self.outcomes.is_empty());
+        if !self.store_busy && something {
+            self.store_busy = true;
+            self.oldest_outcome = None;
+            let work = self.store_turn();
+            self.work.push(work);
+        }
+    }
+
+    fn produce(&mut self) -> Work {
+        let records = std::mem::take(&mut self.outgoing);
+        let tickets = std::mem::take(&mut self.outgoing_of);
+        let outbox = Arc::clone(&self.worker.outbox);
+        Box::pin(async move {
+            until_ok("produce what follows from deliveries", || async {
+                let acks: Acks = outbox.enqueue(records.clone()).await?;
+                acks.await.map(drop).map_err(BrokerError::from)
+            })
+            .await;
+            Done::Acked(tickets)
+        })
+    }
+
+    fn store_turn(&mut self) -> Work {
+        let picked = std::mem::take(&mut self.picked);
+        let (stored, outcomes): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.outcomes).into_iter().unzip();
+        let store = Arc::clone(&self.worker.store);
+        let name = Arc::clone(&self.worker.name);
+        Box::pin(async move {
+            let claim = |item: &InHand| Claim {
+                id: item.delivery.identity.id,
+                recipient: item.delivery.identity.recipient.clone(),
+                attempt: item.attempt,
+                worker: name.to_string(),
+            };
+            let claims: Vec<Claim> = picked.iter().map(claim).collect();
+            let claimed = until_ok("claim deliveries", || store.claim(&claims, &outcomes)).await;
+            Done::StoreTurn {
+                claimed: picked.into_iter().zip(claimed).collect(),
+                stored,
+            }
+        })
+    }
+
+    fn balance(&mut self) {
+        let (pause, resume) = self.queues.balance();
+        if !pause.is_empty() {
+            self.consumer.pause(&pause);
+        }
+        if !resume.is_empty() {
+            self.consumer.resume(&resume);
+        }
+    }
+
+    fn commit(&mut self) {
+        let frontier = self.ledger.frontier();
+        if !frontier.is_empty() {
+            self.consumer.commit(&frontier);
+        }
+        self.worker.metrics.holds(Stage::Deliver, self.attempts);
+    }
+
+    /// Drops what is not claimed of partitions that are about to go; their next owner has it from
+    /// where we commit.
+    fn stop_serving(&mut self, revocation: Revocation) {
+        self.queues.forget(revocation.partitions());
+        self.drop_picked(|partition| revocation.partitions().contains(partition));
+        self.revoking = Some((revocation, Instant::now()));
+    }
+
+    fn drop_picked(&mut self, gone: impl Fn(&Partition) -> bool) {
+        let picked = std::mem::take(&mut self.picked);
+        let (dropped, kept) = picked
+            .into_iter()
+            .partition(|item| gone(&item.record.partition));
+        self.picked = kept;
+        for item in Vec::<InHand>::from_iter(dropped) {
+            self.attempts -= 1;
+            self.open.remove(&item.ticket);
+        }
+    }
+
+    /// Lets revoked partitions go once nothing of them is in hand, or time is up.
+    fn let_go(&mut self) {
+        let Some((revocation, since)) = &self.revoking else {
+            return;
+        };
+        let partitions = revocation.partitions();
+        let in_hand = self
+            .open
+            .values()
+            .any(|open| partitions.contains(&open.partition));
+        let time_is_up = since.elapsed() > revocation.deadline().mul_f32(0.8);
+        if in_hand && !time_is_up {
+            return;
+        }
+        self.ledger.forget(partitions);
+        self.revoking = None;
+    }
+
+    /// Finishes what is claimed, for a bounded time; what is not comes again.
+    async fn drain(&mut self) -> Result<(), StageError> {
+        let until = Instant::now() + DRAIN;
+        self.drop_picked(|_| true);
+        while !self.open.is_empty() {
+            self.dispatch(true);
+            let left = until.saturating_duration_since(Instant::now());
+            match timeout(left, self.work.next()).await {
+                Ok(Some(done)) => self.take(done)?,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.commit();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use herald_schemas::{
+        ids::NotificationId,
+        records::{DeliveryReady, Identity, Message},
+        words::{Channel, Priority},
+    };
+
+    /// A first delivery to `recipient`.
+    pub(crate) fn delivery(channel: Channel, priority: Priority, recipient: &str) -> DeliveryReady {
+        DeliveryReady {
+            identity: Identity {
+                id: NotificationId::random(),
+                recipient: recipient.to_owned(),
+                channel,
+                priority,
+                batch_id: None,
+                event_id: None,
+                rule_id: None,
+                requeued_from: None,
+                template_id: None,
+                template_version: None,
+                idempotency_key: None,
+                correlation_id: None,
+                traceparent: None,
+                created_at: 0,
+                send_at: None,
+                expires_at: None,
+                catalog_version: 0,
+                source: None,
+            },
+            message: Message {
+                content: "Hello".to_owned(),
+                subject: None,
+                html: None,
+                metadata: None,
+            },
+            message_known: true,
+            attempts: 0,
+            due_at: None,
+            last_error: None,
+        }
+    }
+}

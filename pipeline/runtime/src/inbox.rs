@@ -1,0 +1,93 @@
+//! Reads records back: decoding, and asking the registry about a schema seen for the first time.
+
+use std::{sync::Arc, time::Duration};
+
+use herald_broker::Record;
+use herald_registry::{Registry, RegistryError};
+use herald_schemas::codec::{AvroRecord, Codec, DecodeError};
+use herald_stages::Source;
+use tokio::time::sleep;
+use tracing::warn;
+
+/// How long the registry is waited for before the stage starts anew, which shows in its logs and
+/// keeps its group alive.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Decodes what is read.
+#[derive(Clone)]
+pub struct Inbox {
+    codec: Codec,
+    registry: Option<Arc<Registry>>,
+}
+
+impl Inbox {
+    /// Without a registry, a record that names a schema id cannot be read.
+    pub fn new(codec: Codec, registry: Option<Arc<Registry>>) -> Self {
+        Self { codec, registry }
+    }
+
+    /// The record in these bytes. The outer error is the registry's: it could not be reached; the
+    /// inner one is a verdict about the bytes.
+    pub async fn decode<R: AvroRecord>(
+        &self,
+        bytes: &[u8],
+    ) -> Result<Result<R, DecodeError>, RegistryError> {
+        loop {
+            match self.codec.decode(bytes) {
+                Err(DecodeError::UnknownSchemaId(id)) => {
+                    if !self.learn(id).await? {
+                        return Ok(Err(DecodeError::UnknownSchemaId(id)));
+                    }
+                }
+                decoded => return Ok(decoded),
+            }
+        }
+    }
+
+    /// Asks the registry for a schema. False: there is none of that id.
+    async fn learn(&self, id: u32) -> Result<bool, RegistryError> {
+        let Some(registry) = &self.registry else {
+            return Ok(false);
+        };
+        let mut waited = Duration::ZERO;
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match registry.schema(id).await {
+                Ok(Some(schema)) => {
+                    return Ok(match self.codec.learn(id, &schema) {
+                        Ok(()) => true,
+                        Err(error) => {
+                            warn!(id, %error, "the registry's schema cannot be used");
+                            false
+                        }
+                    });
+                }
+                Ok(None) => return Ok(false),
+                Err(error) if waited >= REGISTRY_PATIENCE => return Err(error),
+                Err(error) => {
+                    warn!(id, %error, "waiting for the schema registry");
+                    sleep(pause).await;
+                    waited += pause;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+}
+
+/// The provenance of a record.
+pub fn source(record: &Record) -> Source<'_> {
+    Source {
+        topic: &record.partition.topic,
+        partition: record.partition.index,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        key: record.key.as_deref(),
+        value: &record.value,
+        headers: record
+            .headers
+            .iter()
+            .map(|header| (header.name.as_ref(), header.value.as_ref()))
+            .collect(),
+    }
+}

@@ -1,0 +1,133 @@
+//! The registry's answers, from a server of the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use herald_registry::{BasicAuth, Registry, RegistryError};
+use herald_schemas::codec::{RECORDS, WriterIds};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// Answers every request with `status` and `body`; tells the requests it saw.
+async fn server(
+    status: &'static str,
+    body: &'static str,
+) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/apis/ccompat/v7/", listener.local_addr().unwrap());
+    let (seen, requests) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 64 * 1_024];
+            let mut read = 0;
+            loop {
+                read += socket.read(&mut bytes[read..]).await.unwrap();
+                let text = String::from_utf8_lossy(&bytes[..read]).to_ascii_lowercase();
+                let Some((head, rest)) = text.split_once("\r\n\r\n") else {
+                    continue;
+                };
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "));
+                if rest.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                    break;
+                }
+            }
+            seen.send(String::from_utf8_lossy(&bytes[..read]).into_owned())
+                .unwrap();
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, requests)
+}
+
+#[tokio::test]
+async fn a_schema_is_found_by_its_id() {
+    let (url, mut requests) = server("200 OK", r#"{"schema": "\"string\""}"#).await;
+    let auth = BasicAuth {
+        user: "u".to_owned(),
+        password: "p".to_owned(),
+    };
+    let registry = Registry::new(&url, Some(&auth)).unwrap();
+    assert_eq!(
+        registry.schema(7).await.unwrap().as_deref(),
+        Some("\"string\"")
+    );
+    let request = requests.recv().await.unwrap().to_ascii_lowercase();
+    assert!(
+        request.starts_with("get /apis/ccompat/v7/schemas/ids/7"),
+        "{request}"
+    );
+    assert!(request.contains("authorization: basic dtpw"), "{request}");
+    assert!(!format!("{auth:?}").contains("\"p\""));
+}
+
+#[tokio::test]
+async fn an_id_that_the_registry_does_not_know_is_none() {
+    let body = r#"{"error_code": 40403, "message": "Schema not found"}"#;
+    let (url, _requests) = server("404 Not Found", body).await;
+    assert_eq!(
+        Registry::new(&url, None).unwrap().schema(7).await.unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_is_away_or_broken_may_come_back() {
+    let (url, _requests) = server("500 Internal Server Error", "{}").await;
+    let broken = Registry::new(&url, None).unwrap().schema(7).await;
+    assert!(
+        matches!(broken, Err(RegistryError::Unavailable(_))),
+        "{broken:?}"
+    );
+    let away = Registry::new("http://127.0.0.1:1", None)
+        .unwrap()
+        .ping()
+        .await;
+    assert!(
+        matches!(away, Err(RegistryError::Unavailable(_))),
+        "{away:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_schema_that_is_refused_stays_refused() {
+    let body = r#"{"error_code": 409, "message": "incompatible"}"#;
+    let (url, _requests) = server("409 Conflict", body).await;
+    let subject = ("herald.events-value".to_owned(), RECORDS[0].name);
+    let refused = Registry::new(&url, None)
+        .unwrap()
+        .register(&[subject])
+        .await;
+    assert!(
+        matches!(refused, Err(RegistryError::Refused(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn registering_posts_each_subject_and_answers_the_ids() {
+    let (url, mut requests) = server("200 OK", r#"{"id": 5}"#).await;
+    let subjects: Vec<(String, &'static str)> = RECORDS
+        .iter()
+        .map(|record| (format!("{}-value", record.name), record.name))
+        .collect();
+    let ids = Registry::new(&url, None)
+        .unwrap()
+        .register(&subjects)
+        .await
+        .unwrap();
+    assert_eq!(ids, WriterIds(vec![5; RECORDS.len()]));
+    let first = requests.recv().await.unwrap();
+    assert!(
+        first.starts_with("POST /apis/ccompat/v7/subjects/Event-value/versions"),
+        "{first}"
+    );
+    assert!(first.contains(r#""schemaType":"AVRO""#), "{first}");
+}

@@ -1,0 +1,250 @@
+//! What the pipeline keeps besides notifications: exact counts, claims, events, dead letters.
+
+use herald_schemas::{
+    codec::Codec,
+    ids::{DeadLetterId, EventId, UnixMs},
+    records::{Event, EventMatched},
+    rows::{CountKey, DeadLetterRow, EventRow},
+    words::UnknownWord,
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{json, to_json};
+use crate::{Claim, Claimed, Outcome, StoreError, Totals};
+
+fn counted_to(connection: &Connection, partition: i32) -> Result<i64, StoreError> {
+    let offset = connection
+        .prepare_cached("SELECT at FROM totals WHERE part = ?")?
+        .query_row([partition], |row| row.get(0))
+        .optional()?;
+    Ok(offset.unwrap_or(0))
+}
+
+pub(super) fn totals(connection: &Connection, partition: i32) -> Result<Totals, StoreError> {
+    let word = |error: UnknownWord| StoreError::Fatal(error.to_string());
+    // Both of one moment.
+    connection.execute_batch("BEGIN")?;
+    let read = || {
+        let offset = counted_to(connection, partition)?;
+        let mut statement = connection.prepare_cached(
+            "SELECT day, status, channel, priority, number FROM counts WHERE part = ? AND number <> 0",
+        )?;
+        let mut rows = statement.query([partition])?;
+        let mut counts = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = CountKey {
+                day: row.get(0)?,
+                status: row.get::<_, String>(1)?.parse().map_err(word)?,
+                channel: row.get::<_, String>(2)?.parse().map_err(word)?,
+                priority: row.get::<_, String>(3)?.parse().map_err(word)?,
+            };
+            counts.push((key, row.get(4)?));
+        }
+        Ok(Totals { offset, counts })
+    };
+    let answer = read();
+    connection.execute_batch("COMMIT")?;
+    answer
+}
+
+pub(super) fn advance_totals(
+    connection: &Connection,
+    partition: i32,
+    from: i64,
+    to: i64,
+    changes: &[(CountKey, i64)],
+) -> Result<bool, StoreError> {
+    if counted_to(connection, partition)? != from {
+        return Ok(false);
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO totals VALUES (?, ?)")?
+        .execute([i64::from(partition), to])?;
+    let mut add = connection.prepare_cached(
+        "INSERT INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET number = number + ?6",
+    )?;
+    for (key, change) in changes {
+        add.execute(params![
+            partition,
+            key.day,
+            key.status.as_str(),
+            key.channel.as_str(),
+            key.priority.as_str(),
+            change
+        ])?;
+    }
+    Ok(true)
+}
+
+pub(super) fn claim(
+    connection: &Connection,
+    claims: &[Claim],
+    outcomes: &[Outcome],
+) -> Result<Vec<Claimed>, StoreError> {
+    let mut put_outcome = connection.prepare_cached(
+        "INSERT INTO claims VALUES (?1, ?2, '', ?3)
+         ON CONFLICT DO UPDATE SET outcome = ?3",
+    )?;
+    for outcome in outcomes {
+        put_outcome.execute(params![
+            outcome.id.as_bytes(),
+            outcome.attempt,
+            outcome.body
+        ])?;
+    }
+    let mut put_claim = connection.prepare_cached(
+        "INSERT INTO claims VALUES (?1, ?2, ?3, NULL) ON CONFLICT DO UPDATE SET worker = ?3",
+    )?;
+    for claim in claims {
+        put_claim.execute(params![claim.id.as_bytes(), claim.attempt, claim.worker])?;
+    }
+    let mut newest = connection.prepare_cached(
+        "SELECT attempt, outcome FROM claims WHERE id = ? AND outcome IS NOT NULL
+         ORDER BY attempt DESC LIMIT 1",
+    )?;
+    let mut marked =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM cancel_marks WHERE id = ?)")?;
+    let mut stand = |claim: &Claim| -> rusqlite::Result<Claimed> {
+        let id = claim.id.as_bytes();
+        Ok(Claimed {
+            outcome: newest
+                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?,
+            cancel_marked: marked.query_row([id], |row| row.get(0))?,
+        })
+    };
+    Ok(claims.iter().map(&mut stand).collect::<Result<_, _>>()?)
+}
+
+pub(super) fn write_events(
+    connection: &Connection,
+    events: &[(EventId, Event)],
+) -> Result<(), StoreError> {
+    let mut put =
+        connection.prepare_cached("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)")?;
+    for (id, event) in events {
+        put.execute(params![
+            id.as_bytes(),
+            event.event,
+            event.payload,
+            event.occurred_at,
+            event.correlation_id
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_matches(
+    connection: &Connection,
+    matches: &[EventMatched],
+) -> Result<(), StoreError> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO matches VALUES (?, ?)")?;
+    for matched in matches {
+        put.execute(params![matched.event_id.as_bytes(), to_json(matched)?])?;
+    }
+    Ok(())
+}
+
+pub(super) fn event(connection: &Connection, id: EventId) -> Result<Option<EventRow>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.event, e.payload, e.occurred_at, e.correlation_id, m.body
+         FROM events e LEFT JOIN matches m ON m.id = e.id WHERE e.id = ?",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let matched: Option<String> = row.get(4)?;
+    Ok(Some(EventRow {
+        id,
+        event: row.get(0)?,
+        payload: row.get(1)?,
+        occurred_at: row.get(2)?,
+        correlation_id: row.get(3)?,
+        matched: matched
+            .map(|text| json("matches.body", &text))
+            .transpose()?,
+    }))
+}
+
+pub(super) fn write_dead_letters(
+    connection: &Connection,
+    letters: &[DeadLetterRow],
+    codec: &Codec,
+) -> Result<(), StoreError> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO dead_letters VALUES (?, ?)")?;
+    for letter in letters {
+        let body = codec
+            .encode(letter)
+            .map_err(|error| StoreError::Fatal(error.to_string()))?;
+        put.execute(params![letter.id.as_bytes(), body.as_ref()])?;
+    }
+    Ok(())
+}
+
+fn letter(codec: &Codec, body: &[u8]) -> Result<DeadLetterRow, StoreError> {
+    codec
+        .decode(body)
+        .map_err(|error| StoreError::Fatal(format!("dead_letters.body: {error}")))
+}
+
+pub(super) fn dead_letter(
+    connection: &Connection,
+    id: DeadLetterId,
+    codec: &Codec,
+) -> Result<Option<DeadLetterRow>, StoreError> {
+    let body: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT body FROM dead_letters WHERE id = ?")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    body.map(|body| letter(codec, &body)).transpose()
+}
+
+pub(super) fn list_dead_letters(
+    connection: &Connection,
+    before: Option<DeadLetterId>,
+    limit: usize,
+    codec: &Codec,
+) -> Result<Vec<DeadLetterRow>, StoreError> {
+    let before = before.map_or([0xff; 16], |id| *id.as_bytes());
+    let mut statement = connection
+        .prepare_cached("SELECT body FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?")?;
+    let mut rows = statement.query(params![before, limit as i64])?;
+    let mut letters = Vec::new();
+    while let Some(row) = rows.next()? {
+        letters.push(letter(codec, &row.get::<_, Vec<u8>>(0)?)?);
+    }
+    Ok(letters)
+}
+
+/// Takes away what was made before a time.
+pub(super) fn expire(
+    connection: &Connection,
+    made_before: UnixMs,
+    limit: usize,
+) -> Result<(), StoreError> {
+    let end = *EventId::first_at(made_before).as_bytes();
+    for table in [
+        "events",
+        "matches",
+        "dead_letters",
+        "cancel_marks",
+        "claims",
+    ] {
+        let key = if table == "claims" {
+            "(id, attempt)"
+        } else {
+            "id"
+        };
+        let columns = key.trim_matches(['(', ')']);
+        let sql = format!(
+            "DELETE FROM {table} WHERE {key} IN
+             (SELECT {columns} FROM {table} WHERE id < ? ORDER BY id LIMIT ?)"
+        );
+        connection
+            .prepare_cached(&sql)?
+            .execute(params![end, limit as i64])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! A whole Herald for one test: the processes of one engine, with an API to talk to.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use herald_test_servers::{
+    KAFKA, REGISTRY, SCYLLA,
+    net::{free_port, http_ok},
+    process::{Process, dying_with_parent},
+};
+use tempfile::TempDir;
+
+use crate::{Client, Provider, SOON, skip};
+
+/// The key that every system of the tests takes.
+const KEY: &str = "test-key";
+/// How long `herald` may take to end when it is asked to: what its users are promised.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a system runs on.
+#[derive(Debug, Clone)]
+pub enum Engine {
+    /// `herald dev`: one process and a directory.
+    Embedded,
+    /// Kafka, Cassandra and a registry: `herald setup`, `api` and `worker`.
+    Real(Servers),
+}
+
+/// Where the real servers are.
+#[derive(Debug, Clone)]
+pub struct Servers {
+    kafka: String,
+    scylla: String,
+    registry: String,
+}
+
+impl Servers {
+    /// Kafka, `host:port`.
+    pub fn kafka(&self) -> &str {
+        &self.kafka
+    }
+
+    /// The registry, a URL.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+}
+
+impl Engine {
+    /// The real servers, where the test command started them; else the test is left out.
+    pub fn real(test: &str) -> Option<Self> {
+        match (env::var(KAFKA), env::var(SCYLLA), env::var(REGISTRY)) {
+            (Ok(kafka), Ok(scylla), Ok(registry)) => Some(Self::Real(Servers {
+                kafka,
+                scylla,
+                registry,
+            })),
+            _ => {
+                let reason = format!("{KAFKA}, {SCYLLA} or {REGISTRY} is not set");
+                skip(&format!("{test} on real servers"), &reason);
+                None
+            }
+        }
+    }
+}
+
+/// The workspace's root.
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A command that starts the built `herald`, with nothing of the tests' own environment in it.
+///
+/// # Panics
+///
+/// When it is not built.
+pub fn herald() -> Command {
+    let binary = match env::var_os("HERALD_BIN") {
+        Some(binary) => PathBuf::from(binary),
+        None => {
+            // target/PROFILE/deps/THIS → target/PROFILE/herald
+            let this = env::current_exe().expect("this program");
+            this.ancestors()
+                .nth(2)
+                .expect("a target directory")
+                .join("herald")
+        }
+    };
+    let path = binary.display().to_string();
+    assert!(
+        binary.exists(),
+        "{path} is not there: cargo build -p herald, or set HERALD_BIN"
+    );
+    let mut command = dying_with_parent(&path);
+    command.env_clear();
+    for name in ["PATH", "HOME", "TMPDIR"] {
+        if let Some(value) = env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// A running system. A test ends with [`System::stop`].
+pub struct System {
+    engine: Engine,
+    address: String,
+    settings: Vec<(String, String)>,
+    // Before `directory`: they end before their data is taken away.
+    processes: Vec<Process>,
+    directory: TempDir,
+    stopped: bool,
+}
+
+impl System {
+    /// Starts everything, with the provider as its way out and these `HERALD_…` variables, and
+    /// waits until the API is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the end of what it wrote.
+    pub fn start(engine: &Engine, provider: &Provider, settings: &[(&str, &str)]) -> Self {
+        let mut all = vec![
+            ("API_KEYS".to_owned(), KEY.to_owned()),
+            (
+                "NOTIFICATION_PROVIDER_WEBHOOK_URL".to_owned(),
+                provider.url().to_owned(),
+            ),
+        ];
+        if let Engine::Real(servers) = engine {
+            all.extend(servers.settings());
+        }
+        all.extend(
+            settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let mut system = Self {
+            engine: engine.clone(),
+            address: format!("127.0.0.1:{}", free_port()),
+            settings: all,
+            processes: Vec::new(),
+            directory: TempDir::new().expect("a directory"),
+            stopped: false,
+        };
+        if let Engine::Real(_) = engine {
+            let mut setup = system.spawn("setup", &["setup"]);
+            let status = setup.ended(SOON);
+            assert!(
+                status.is_some_and(|status| status.success()),
+                "{status:?}\n{}",
+                setup.tail()
+            );
+        }
+        system.resume();
+        system
+    }
+
+    /// Starts the processes, again, on what is stored.
+    ///
+    /// # Panics
+    ///
+    /// When they don't start; with the end of what they wrote.
+    pub fn resume(&mut self) {
+        self.processes = match self.engine {
+            Engine::Embedded => {
+                let data = self.data().display().to_string();
+                vec![self.spawn("dev", &["dev", "--data", &data, "--listen", &self.address])]
+            }
+            Engine::Real(_) => vec![
+                self.spawn("api", &["api", "--listen", &self.address]),
+                self.spawn("worker", &["worker"]),
+            ],
+        };
+        self.stopped = false;
+        let port = self.port();
+        let api = &mut self.processes[0];
+        api.ready(SOON, || http_ok(port, "/readyz"))
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The directory of the embedded pair.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// What stands before the names of its topics.
+    pub fn topics_prefix(&self) -> &str {
+        let prefix = self
+            .settings
+            .iter()
+            .rfind(|(name, _)| name == "HERALD_TOPICS_PREFIX");
+        prefix.map_or("herald.", |(_, value)| value)
+    }
+
+    /// A client of its API.
+    pub fn client(&self) -> Client {
+        Client::new(&self.address, KEY)
+    }
+
+    /// Everything that its processes wrote.
+    pub fn output(&self) -> String {
+        self.processes.iter().map(Process::output).collect()
+    }
+
+    /// Ends all processes without warning.
+    pub fn kill(&mut self) {
+        for process in &mut self.processes {
+            process.kill();
+        }
+        self.stopped = true;
+    }
+
+    /// Asks all processes to end, by `INT` or `TERM`, and checks that they do as promised: soon,
+    /// with success, and without having panicked before.
+    ///
+    /// # Panics
+    ///
+    /// When they don't.
+    pub fn stop_by(&mut self, signal: &str) {
+        let asked = Instant::now();
+        for process in &mut self.processes {
+            assert!(process.is_running(), "ended by itself\n{}", process.tail());
+            process.signal(signal);
+        }
+        self.stopped = true;
+        for process in &mut self.processes {
+            let left = STOPS_WITHIN.saturating_sub(asked.elapsed());
+            let status = process.ended(left);
+            assert!(
+                status.is_some_and(|status| status.success()),
+                "{} did not end well within {STOPS_WITHIN:?} of {signal}: {status:?}\n{}",
+                process.name(),
+                process.tail()
+            );
+            assert!(
+                !process.output().contains("panicked at"),
+                "{}",
+                process.tail()
+            );
+        }
+    }
+
+    /// As [`System::stop_by`] with `INT`, what Ctrl-C sends.
+    pub fn stop(&mut self) {
+        self.stop_by("INT");
+    }
+
+    fn port(&self) -> u16 {
+        let (_, port) = self.address.rsplit_once(':').expect("an address");
+        port.parse().expect("a port")
+    }
+
+    fn spawn(&self, name: &str, arguments: &[&str]) -> Process {
+        let mut command = herald();
+        command.args(arguments).current_dir(self.directory.path());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        let log = self.directory.path().join(format!("{name}.log"));
+        Process::spawn(&format!("herald {name}"), command, &log).expect("herald starts")
+    }
+}
+
+impl Servers {
+    /// Topics and a keyspace of a system's own, so that many share the servers.
+    fn settings(&self) -> Vec<(String, String)> {
+        static SYSTEMS: AtomicU32 = AtomicU32::new(0);
+        let number = SYSTEMS.fetch_add(1, Ordering::Relaxed);
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970");
+        let name = format!("t{}_{}_{number}", since.as_millis(), std::process::id());
+        [
+            ("HERALD_BROKER_URL", format!("kafka://{}", self.kafka)),
+            (
+                "HERALD_STORE_URL",
+                format!("scylla://{}/{name}", self.scylla),
+            ),
+            ("HERALD_SCHEMA_REGISTRY_URL", self.registry.clone()),
+            ("HERALD_TOPICS_PREFIX", format!("{name}.")),
+            // More than one, to have an order that could be broken; few, for some thirty topics.
+            ("HERALD_TOPICS_PARTITIONS", "2".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for process in &self.processes {
+                eprintln!("{}", process.tail());
+            }
+        } else {
+            assert!(self.stopped, "a test ends with System::stop");
+        }
+    }
+}
