@@ -1,1 +1,172 @@
-//! placeholder
+//! The REST API: the door for clients that do not write to the log themselves.
+//!
+//! A request that changes something is checked whole, written to the log, and answered once the
+//! broker has acked it. A request that asks is answered from the store, after what was written
+//! before it has got there.
+
+mod body;
+mod dead_letters;
+mod events;
+mod fault;
+mod health;
+mod keys;
+mod notifications;
+mod rules;
+mod sources;
+mod templates;
+mod time;
+
+use std::{io, sync::Arc, time::Duration};
+
+use herald_broker::Broker;
+use herald_runtime::{catalogs::Catalogs, outbox::Outbox, progress::Progress};
+use herald_stages::{Settings, snapshot::Snapshot};
+use herald_store::Store;
+use poem::{
+    Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server, get, handler,
+    http::StatusCode,
+    listener::TcpAcceptor,
+    web::{Data, Json},
+};
+use poem_openapi::{OpenApiService, Tags};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+pub use keys::Keys;
+
+use crate::{body::MaxBody, fault::Fault};
+
+/// How old the catalog that a request is checked against may be.
+const CATALOG_AGE: Duration = Duration::from_millis(50);
+/// How long requests that are being served may take when the process stops.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What the API works with.
+#[derive(Clone)]
+pub struct Api {
+    /// The log.
+    pub broker: Arc<dyn Broker>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Encodes and produces.
+    pub outbox: Arc<Outbox>,
+    /// Compiled rules and templates.
+    pub catalogs: Arc<Catalogs>,
+    /// How far materialize has come.
+    pub progress: Progress,
+    /// What the operator has set.
+    pub settings: Arc<Settings>,
+    /// Who may come in.
+    pub keys: Keys,
+    /// The largest request body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Api {
+    async fn catalog(&self) -> Result<Arc<Snapshot>, Fault> {
+        Ok(self.catalogs.fresh(CATALOG_AGE).await?)
+    }
+}
+
+#[derive(Tags)]
+enum Tag {
+    /// Messages to one recipient each.
+    Notifications,
+    /// What happened in producers' systems.
+    Events,
+    /// Which events, templates and rules there are.
+    Catalog,
+    /// What could not be processed or delivered.
+    DeadLetters,
+}
+
+type Routes = (
+    notifications::Routes,
+    events::Routes,
+    sources::Routes,
+    templates::Routes,
+    rules::Routes,
+    dead_letters::Routes,
+);
+
+fn service() -> OpenApiService<Routes, ()> {
+    let routes = (
+        notifications::Routes,
+        events::Routes,
+        sources::Routes,
+        templates::Routes,
+        rules::Routes,
+        dead_letters::Routes,
+    );
+    OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION")).description(
+        "Turns events into notifications, delivers them, and says what became of each.",
+    )
+}
+
+/// The OpenAPI document, as JSON.
+pub fn openapi() -> String {
+    service().spec()
+}
+
+#[handler]
+async fn document() -> Response {
+    Response::builder()
+        .content_type("application/json")
+        .body(openapi())
+}
+
+/// Serves until `shutdown` resolves, and then finishes what is being served.
+pub async fn serve(
+    api: Api,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let service = service();
+    let app = Route::new()
+        .at("/healthz", get(health::alive))
+        .at("/readyz", get(health::ready))
+        .at("/openapi.json", get(document))
+        .nest("/swagger", service.swagger_ui())
+        .nest("/api", service)
+        .data(api.keys.clone())
+        .data(MaxBody(api.max_body_bytes))
+        .data(api);
+    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
+        .run_with_graceful_shutdown(InJson(app), shutdown, Some(STOP_WITHIN))
+        .await
+}
+
+/// Answers in JSON what the framework would answer by itself.
+struct InJson<E>(E);
+
+impl<E: Endpoint> Endpoint for InJson<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let error = match self.0.call(request).await {
+            Ok(answer) => return Ok(answer.into_response()),
+            Err(error) if error.is_from_response() => return Ok(error.into_response()),
+            Err(error) => error,
+        };
+        let status = error.status();
+        let message = match status {
+            StatusCode::UNAUTHORIZED => "Unauthenticated.".to_owned(),
+            StatusCode::NOT_FOUND => format!("The route {path} could not be found."),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                format!("The {method} method is not supported for route {path}.")
+            }
+            status if status.is_client_error() => error.to_string(),
+            _ => {
+                tracing::error!(%error, %method, path, "request failed");
+                "Server Error".to_owned()
+            }
+        };
+        Ok(Json(json!({ "message": message }))
+            .with_status(status)
+            .into_response())
+    }
+}
+
+/// The parts of the process, as handlers take them.
+type Parts<'a> = Data<&'a Api>;

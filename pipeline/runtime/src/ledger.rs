@@ -10,7 +10,7 @@ use herald_broker::{Offsets, Partition};
 
 /// The records in hand, by partition.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     tracks: HashMap<Partition, Track>,
 }
 
@@ -29,7 +29,7 @@ struct Track {
 impl Ledger {
     /// Notes that a record is now in hand. Offsets of a partition are taken in rising order; one
     /// that is not above the last one taken, as after a seek back, starts the partition anew.
-    pub fn take(&mut self, partition: &Partition, offset: i64) {
+    pub(crate) fn take(&mut self, partition: &Partition, offset: i64) {
         if !self.tracks.contains_key(partition) {
             self.tracks.insert(partition.clone(), Track::default());
         }
@@ -45,7 +45,7 @@ impl Ledger {
 
     /// Notes that a record is done. One that is not in hand, as after its partition was forgotten,
     /// changes nothing.
-    pub fn complete(&mut self, partition: &Partition, offset: i64) {
+    pub(crate) fn complete(&mut self, partition: &Partition, offset: i64) {
         let Some(track) = self.tracks.get_mut(partition) else {
             return;
         };
@@ -67,7 +67,7 @@ impl Ledger {
     }
 
     /// The frontiers that moved since this was last called.
-    pub fn frontier(&mut self) -> Offsets {
+    pub(crate) fn frontier(&mut self) -> Offsets {
         let mut offsets = Offsets::new();
         for (partition, track) in &mut self.tracks {
             if let (true, Some(frontier)) = (std::mem::take(&mut track.moved), track.frontier) {
@@ -77,20 +77,13 @@ impl Ledger {
         offsets
     }
 
-    /// How many records of a partition are in hand and not done.
-    pub fn unfinished(&self, partition: &Partition) -> usize {
-        self.tracks
-            .get(partition)
-            .map_or(0, |track| track.unfinished)
-    }
-
     /// How many records are in hand and not done.
-    pub fn unfinished_in_all(&self) -> usize {
+    pub(crate) fn unfinished_in_all(&self) -> usize {
         self.tracks.values().map(|track| track.unfinished).sum()
     }
 
     /// Forgets partitions that are another member's now.
-    pub fn forget(&mut self, partitions: &[Partition]) {
+    pub(crate) fn forget(&mut self, partitions: &[Partition]) {
         for partition in partitions {
             self.tracks.remove(partition);
         }
@@ -129,7 +122,7 @@ mod tests {
         ledger.complete(&p(0), 1);
         assert!(ledger.frontier().is_empty());
         ledger.take(&p(0), 1);
-        assert_eq!(ledger.unfinished(&p(0)), 1);
+        assert_eq!(ledger.unfinished_in_all(), 1);
     }
 
     #[test]

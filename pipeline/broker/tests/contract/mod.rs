@@ -1,6 +1,11 @@
 //! What every broker does, as functions over the seam. `contract!` makes a test of each for an
 //! engine.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub
+)]
 
 use std::{
     collections::HashMap,
@@ -355,6 +360,11 @@ pub async fn a_paused_partition_is_silent_and_loses_nothing<E: Engine>(engine: E
         .subscribe(reading(&[&topic], Some(&unique("g"))))
         .await
         .unwrap();
+    // An assignment starts with nothing paused, so it is waited for.
+    let until = Instant::now() + PATIENCE;
+    while !matches!(consumer.next(SHORT).await.unwrap(), Turn::Assigned(_)) {
+        assert!(Instant::now() < until, "nothing is assigned");
+    }
     let mut seen: Vec<usize> = Vec::new();
     // Pausing and resuming all the while.
     let both = [
@@ -459,7 +469,7 @@ pub async fn many_topics_are_read_together<E: Engine>(engine: E) {
         assert_eq!(
             records
                 .iter()
-                .filter(|r| &*r.partition.topic == *topic)
+                .filter(|r| *r.partition.topic == *topic)
                 .count(),
             30
         );
@@ -561,6 +571,7 @@ pub async fn what_is_not_there_is_named<E: Engine>(engine: E) {
 }
 
 #[macro_export]
+/// A test for each function, on an engine.
 macro_rules! contract {
     ($engine:ty: $($name:ident),+ $(,)?) => {
         $(

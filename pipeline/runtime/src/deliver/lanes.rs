@@ -21,12 +21,9 @@ impl LanePicker {
             .rev()
             .find(overdue)
             .or_else(|| (0..3).find(|lane| ready[*lane]))?;
-        for lane in 0..3 {
-            if lane == chosen || !ready[lane] {
-                self.passed_over[lane] = 0;
-            } else {
-                self.passed_over[lane] += 1;
-            }
+        for (lane, passed_over) in self.passed_over.iter_mut().enumerate() {
+            let is_passed_over = lane != chosen && ready[lane];
+            *passed_over = if is_passed_over { *passed_over + 1 } else { 0 };
         }
         Some(Priority::ALL[chosen])
     }

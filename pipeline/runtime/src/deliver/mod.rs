@@ -26,7 +26,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use herald_broker::{
-    Acks, BrokerError, Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn,
+    Acks, Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn,
 };
 use herald_schemas::{
     records::DeliveryReady,
@@ -425,7 +425,7 @@ impl Runner {
         Box::pin(async move {
             until_ok("produce what follows from deliveries", || async {
                 let acks: Acks = outbox.enqueue(records.clone()).await?;
-                acks.await.map(drop).map_err(BrokerError::from)
+                acks.await.map(drop)
             })
             .await;
             Done::Acked(tickets)

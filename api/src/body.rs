@@ -1,0 +1,218 @@
+//! Request bodies: read up to a limit, parsed as JSON, and then taken apart field by field, so that
+//! every fault of a request is told at once.
+
+use std::marker::PhantomData;
+
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaMediaType, MetaRequest, Registry},
+    types::Type,
+};
+use serde_json::{Map, Value};
+
+use crate::fault::{Fault, Faults};
+
+/// The largest body, as a request carries it along.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaxBody(pub(crate) usize);
+
+/// A body that is documented as a `T`, and not yet checked to be one.
+pub(crate) struct Body<T> {
+    pub(crate) value: Value,
+    documented: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: "application/json",
+                schema: T::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        let value = read(request, body).await?;
+        Ok(Self {
+            value,
+            documented: PhantomData,
+        })
+    }
+}
+
+async fn read(request: &Request, body: &mut RequestBody) -> Result<Value, Fault> {
+    let kind = request.content_type().unwrap_or_default();
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if kind != "application/json" && !kind.ends_with("+json") {
+        return Err(Fault::unsupported());
+    }
+    let limit = request.data::<MaxBody>().map_or(0, |limit| limit.0);
+    let taken = body
+        .take()
+        .map_err(|_| Fault::bad_request("The body is missing."))?;
+    let bytes = taken
+        .into_bytes_limit(limit)
+        .await
+        .map_err(|error| match error {
+            poem::error::ReadBodyError::PayloadTooLarge => Fault::too_large(limit),
+            _ => Fault::bad_request("The body could not be read."),
+        })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Fault::bad_request(format!("The body is not valid JSON: {error}.")))
+}
+
+/// A JSON object, in the form that the OpenAPI library knows.
+pub(crate) type Object = std::collections::BTreeMap<String, Value>;
+
+/// The same object, in that form.
+pub(crate) fn documented(map: &Map<String, Value>) -> Object {
+    map.iter()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// The fields of an object, taken one by one; what is wrong with them is noted under `prefix`.
+pub(crate) struct Fields<'v, 'f> {
+    map: Option<&'v Map<String, Value>>,
+    prefix: String,
+    faults: &'f mut Faults,
+}
+
+impl<'v, 'f> Fields<'v, 'f> {
+    /// The fields of a body.
+    pub(crate) fn of(body: &'v Value, faults: &'f mut Faults) -> Self {
+        Self::at(body, String::new(), faults)
+    }
+
+    /// The fields of an object within a body; `prefix` ends in a dot.
+    pub(crate) fn at(value: &'v Value, prefix: String, faults: &'f mut Faults) -> Self {
+        let map = value.as_object();
+        if map.is_none() {
+            let name = if prefix.is_empty() {
+                "body"
+            } else {
+                prefix.trim_end_matches('.')
+            };
+            faults.add(name, format!("The {name} must be an object."));
+        }
+        Self {
+            map,
+            prefix,
+            faults,
+        }
+    }
+
+    pub(crate) fn fault(&mut self, name: &str, text: impl Into<String>) {
+        self.faults.add(format!("{}{name}", self.prefix), text);
+    }
+
+    /// The value, unless it is absent or null.
+    pub(crate) fn get(&self, name: &str) -> Option<&'v Value> {
+        self.map?.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the field is there at all, be it null.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.is_some_and(|map| map.contains_key(name))
+    }
+
+    /// A text of at most so many characters.
+    pub(crate) fn text(&mut self, name: &str, max: usize) -> Option<String> {
+        let Value::String(text) = self.get(name)? else {
+            self.fault(name, format!("The {name} field must be a string."));
+            return None;
+        };
+        if text.len() > max && text.chars().count() > max {
+            self.fault(
+                name,
+                format!("The {name} field must not be greater than {max} characters."),
+            );
+            return None;
+        }
+        Some(text.clone())
+    }
+
+    /// A text that must be there.
+    pub(crate) fn required(&mut self, name: &str, max: usize) -> Option<String> {
+        match self.get(name) {
+            None => {
+                if self.map.is_some() {
+                    self.fault(name, format!("The {name} field is required."));
+                }
+                None
+            }
+            Some(Value::String(text)) if text.trim().is_empty() => {
+                self.fault(name, format!("The {name} field is required."));
+                None
+            }
+            Some(_) => self.text(name, max),
+        }
+    }
+
+    /// One of a set of words.
+    pub(crate) fn word<W: std::str::FromStr>(&mut self, name: &str) -> Option<W> {
+        let text = self.text(name, 64)?;
+        let word = text.parse().ok();
+        if word.is_none() {
+            self.fault(name, format!("The selected {name} is invalid."));
+        }
+        word
+    }
+
+    pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        // Laravel takes these for booleans too.
+        let boolean = match value {
+            Value::Bool(boolean) => Some(*boolean),
+            Value::Number(number) if number.as_u64() == Some(1) => Some(true),
+            Value::Number(number) if number.as_u64() == Some(0) => Some(false),
+            _ => None,
+        };
+        if boolean.is_none() {
+            self.fault(name, format!("The {name} field must be true or false."));
+        }
+        boolean
+    }
+
+    pub(crate) fn object(&mut self, name: &str) -> Option<&'v Map<String, Value>> {
+        let value = self.get(name)?;
+        // PHP writes an empty object as an empty list.
+        if value.as_array().is_some_and(Vec::is_empty) {
+            return None;
+        }
+        if value.as_object().is_none() {
+            self.fault(name, format!("The {name} field must be an object."));
+        }
+        value.as_object()
+    }
+
+    pub(crate) fn id<I: std::str::FromStr>(&mut self, name: &str) -> Option<I> {
+        let text = self.text(name, 64)?;
+        let id = text.parse().ok();
+        if id.is_none() {
+            self.fault(name, format!("The {name} field must be a valid UUID."));
+        }
+        id
+    }
+}

@@ -1,0 +1,130 @@
+//! Dead letters: what could not be processed or delivered, and why.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use herald_schemas::{ids::DeadLetterId, rows::DeadLetterRow};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+
+use crate::{
+    Parts, Tag,
+    fault::{Fault, Faults},
+    keys::Caller,
+    time,
+};
+
+/// A dead letter.
+#[derive(Object)]
+struct DeadLetter {
+    id: String,
+    /// The stage that gave up.
+    stage: String,
+    notification_id: Option<String>,
+    event_id: Option<String>,
+    recipient: Option<String>,
+    channel: Option<String>,
+    priority: Option<String>,
+    attempts: i32,
+    /// `permanent`, `transient`, `expired` or `poison`.
+    error_type: String,
+    /// Such as `http_400` or `missing_variable`.
+    error_code: String,
+    error_message: String,
+    source_topic: String,
+    source_partition: i32,
+    source_offset: i64,
+    /// The record's bytes, in base64.
+    value: String,
+    /// ISO 8601.
+    created_at: String,
+}
+
+/// A page of dead letters, newest first.
+#[derive(Object)]
+struct DeadLetters {
+    data: Vec<DeadLetter>,
+    meta: DeadLettersMeta,
+}
+
+#[derive(Object)]
+struct DeadLettersMeta {
+    per_page: usize,
+    /// Where the next page starts; null on the last.
+    next_cursor: Option<String>,
+}
+
+pub(crate) struct Routes;
+
+#[OpenApi(prefix_path = "/v1", tag = "Tag::DeadLetters")]
+impl Routes {
+    /// Lists dead letters, newest first.
+    #[oai(path = "/dead-letter", method = "get")]
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        per_page: Query<Option<String>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<DeadLetters>, Fault> {
+        let mut faults = Faults::default();
+        let per_page = crate::notifications::list::per_page(per_page.0.as_deref(), &mut faults);
+        let before: Option<DeadLetterId> = cursor.0.as_deref().and_then(|text| {
+            let id = text.parse().ok();
+            if id.is_none() {
+                faults.add("cursor", "The cursor is invalid.");
+            }
+            id
+        });
+        faults.none()?;
+        let mut letters = api.store.list_dead_letters(before, per_page + 1).await?;
+        let more = letters.len() > per_page;
+        letters.truncate(per_page);
+        let last = letters.last().map(|letter| letter.id.to_string());
+        let meta = DeadLettersMeta {
+            per_page,
+            next_cursor: last.filter(|_| more),
+        };
+        Ok(Json(DeadLetters {
+            data: letters.iter().map(shown).collect(),
+            meta,
+        }))
+    }
+
+    /// Shows a dead letter.
+    #[oai(path = "/dead-letter/:id", method = "get")]
+    async fn one(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        id: Path<String>,
+    ) -> Result<Json<DeadLetter>, Fault> {
+        let missing = || Fault::not_found("Dead letter");
+        let id = id.parse().map_err(|_| missing())?;
+        let letter = api.store.dead_letter(id).await?.ok_or_else(missing)?;
+        Ok(Json(shown(&letter)))
+    }
+}
+
+fn shown(letter: &DeadLetterRow) -> DeadLetter {
+    let identity = letter.identity.as_ref();
+    DeadLetter {
+        id: letter.id.to_string(),
+        stage: letter.stage.clone(),
+        notification_id: identity.map(|identity| identity.id.to_string()),
+        event_id: letter.event_id.map(|id| id.to_string()),
+        recipient: identity.map(|identity| identity.recipient.clone()),
+        channel: identity.map(|identity| identity.channel.to_string()),
+        priority: identity.map(|identity| identity.priority.to_string()),
+        attempts: letter.attempts,
+        error_type: letter.error.kind.clone(),
+        error_code: letter.error.code.clone(),
+        error_message: letter.error.message.clone(),
+        source_topic: letter.source_topic.clone(),
+        source_partition: letter.source_partition,
+        source_offset: letter.source_offset,
+        value: BASE64_STANDARD.encode(&letter.value),
+        created_at: time::format(letter.at),
+    }
+}

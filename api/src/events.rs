@@ -1,0 +1,210 @@
+//! Events: what happened in producers' systems.
+
+use std::time::Duration;
+
+use herald_runtime::worker::now;
+use herald_schemas::{
+    ids::EventId,
+    records::{Event as EventRecord, RuleOutcome},
+    rows::{EventRow, Filter, Index},
+};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Api, Parts, Tag,
+    body::{self, Body, Fields},
+    fault::{Fault, Faults},
+    keys::Caller,
+    notifications::show::{Notification, full},
+    time,
+};
+
+/// How long a read waits for what was just written.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How many of an event's notifications are shown with it.
+const SHOWN: usize = 1_000;
+
+/// An event to be sent.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct NewEvent {
+    /// The name of an event source.
+    #[oai(validator(max_length = 255))]
+    event: String,
+    /// What the rules and templates work on.
+    payload: body::Object,
+}
+
+/// An accepted event.
+#[derive(Object)]
+struct AcceptedEvent {
+    message: String,
+    event: String,
+    payload: body::Object,
+    /// The event's id.
+    id: String,
+}
+
+#[derive(ApiResponse)]
+enum Triggered {
+    /// It is in the log; the rules are asked next.
+    #[oai(status = 202)]
+    Accepted(Json<AcceptedEvent>),
+}
+
+/// An event and what the rules made of it.
+#[derive(Object)]
+struct Event {
+    id: String,
+    event: String,
+    payload: Value,
+    /// ISO 8601.
+    occurred_at: String,
+    correlation_id: Option<String>,
+    /// The version of the catalog that decided; null until the rules were asked.
+    catalog_version: Option<i64>,
+    /// One entry for each rule of this event; null until they were asked.
+    rules: Option<Vec<RuleVerdict>>,
+    /// Why no rule was asked at all.
+    error: Option<String>,
+    /// What was made of it.
+    notifications: Vec<Notification>,
+}
+
+/// What a rule said.
+#[derive(Object)]
+struct RuleVerdict {
+    id: String,
+    name: String,
+    matched: bool,
+    /// Why it did not match.
+    reason: Option<String>,
+    notification_id: Option<String>,
+}
+
+pub(crate) struct Routes;
+
+#[OpenApi(tag = "Tag::Events")]
+impl Routes {
+    /// Sends an event, as the first seed does.
+    #[oai(path = "/events", method = "post")]
+    async fn trigger(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        body: Body<NewEvent>,
+    ) -> Result<Triggered, Fault> {
+        accept(&api, &body.value).await
+    }
+
+    /// Sends an event.
+    #[oai(path = "/v1/events", method = "post")]
+    async fn trigger_v1(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        body: Body<NewEvent>,
+    ) -> Result<Triggered, Fault> {
+        accept(&api, &body.value).await
+    }
+
+    /// Shows an event, what the rules said of it, and what was made of it.
+    #[oai(path = "/v1/events/:id", method = "get")]
+    async fn event(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        id: Path<String>,
+    ) -> Result<Json<Event>, Fault> {
+        let missing = || Fault::not_found("Event");
+        let id: EventId = id.parse().map_err(|_| missing())?;
+        let row = find(&api, id).await?.ok_or_else(missing)?;
+        let filter = Filter {
+            index: Some(Index::Event(id.to_string())),
+            ..Filter::default()
+        };
+        let page = api.store.list_notifications(&filter, None, SHOWN).await?;
+        Ok(Json(shown(row, page.items.iter().map(full).collect())))
+    }
+}
+
+async fn accept(api: &Api, body: &Value) -> Result<Triggered, Fault> {
+    let mut faults = Faults::default();
+    let mut fields = Fields::of(body, &mut faults);
+    let name = fields.required("event", 255);
+    let payload = fields.object("payload");
+    if fields.get("payload").is_none() {
+        fields.fault("payload", "The payload field is required.");
+    }
+    let catalog = api.catalog().await?;
+    if let Some(name) = &name
+        && !catalog.source(name).is_some_and(|source| source.is_active)
+    {
+        fields.fault("event", "The selected event is invalid.");
+    }
+    faults.none()?;
+    let (name, payload) = (
+        name.unwrap_or_default(),
+        payload.cloned().unwrap_or_default(),
+    );
+    let id = EventId::random();
+    let event = EventRecord {
+        id: Some(id.to_string()),
+        event: name.clone(),
+        payload: Value::Object(payload.clone()).to_string(),
+        occurred_at: now(),
+        catalog_version: catalog.version(),
+        correlation_id: None,
+        traceparent: None,
+    };
+    api.outbox.send_events(&[(None, event)]).await?;
+    Ok(Triggered::Accepted(Json(AcceptedEvent {
+        message: "Event triggered successfully.".to_owned(),
+        event: name,
+        payload: body::documented(&payload),
+        id: id.to_string(),
+    })))
+}
+
+/// The event; one that was just sent may still be on its way to the store.
+async fn find(api: &Api, id: EventId) -> Result<Option<EventRow>, Fault> {
+    let until = Instant::now() + PATIENCE;
+    let is_recent = (now() - id.unix_ms()).abs() < 60_000;
+    loop {
+        let found = api.store.event(id).await?;
+        if found.is_some() || !is_recent || Instant::now() >= until {
+            return Ok(found);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn shown(row: EventRow, notifications: Vec<Notification>) -> Event {
+    let rules = row.matched.as_ref().map(|matched| {
+        let rule = |outcome: &RuleOutcome| RuleVerdict {
+            id: outcome.rule_id.to_string(),
+            name: outcome.rule.clone(),
+            matched: outcome.notification_id.is_some(),
+            reason: outcome.reason.clone(),
+            notification_id: outcome.notification_id.map(|id| id.to_string()),
+        };
+        matched.rules.iter().map(rule).collect()
+    });
+    Event {
+        id: row.id.to_string(),
+        event: row.event,
+        payload: serde_json::from_str(&row.payload).unwrap_or(Value::String(row.payload)),
+        occurred_at: time::format(row.occurred_at),
+        correlation_id: row.correlation_id,
+        catalog_version: row.matched.as_ref().map(|matched| matched.catalog_version),
+        error: row
+            .matched
+            .and_then(|matched| matched.error)
+            .map(|error| error.message),
+        rules,
+        notifications,
+    }
+}

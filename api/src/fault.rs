@@ -1,0 +1,167 @@
+//! Answers that are not what was asked for: always JSON, always with a `message`.
+
+use std::collections::BTreeMap;
+
+use herald_broker::BrokerError;
+use herald_runtime::outbox::OutboxError;
+use herald_store::StoreError;
+use poem_openapi::{ApiResponse, Object, payload::Json};
+use tracing::{error, warn};
+
+/// What went wrong.
+#[derive(Debug, Clone, Object)]
+pub(crate) struct Problem {
+    /// What went wrong, for people.
+    #[oai(validator(min_length = 1))]
+    pub(crate) message: String,
+}
+
+/// A request with faults, all of them at once.
+#[derive(Debug, Clone, Object)]
+pub(crate) struct Invalid {
+    /// The first fault, and how many more there are.
+    pub(crate) message: String,
+    /// For each field at fault, such as `notifications.3.recipient`, what is wrong with it.
+    pub(crate) errors: BTreeMap<String, Vec<String>>,
+}
+
+/// Every answer that is not what was asked for.
+#[derive(Debug, ApiResponse)]
+pub(crate) enum Fault {
+    /// The body is no JSON.
+    #[oai(status = 400)]
+    BadRequest(Json<Problem>),
+    /// No key, or a wrong one.
+    #[oai(status = 401)]
+    #[allow(dead_code, reason = "documents what the check of the key answers")]
+    Unauthorized(Json<Problem>),
+    /// There is no such object.
+    #[oai(status = 404)]
+    NotFound(Json<Problem>),
+    /// It is not in a state for this.
+    #[oai(status = 409)]
+    Conflict(Json<Problem>),
+    /// The body is too large.
+    #[oai(status = 413)]
+    TooLarge(Json<Problem>),
+    /// The body is not declared as JSON.
+    #[oai(status = 415)]
+    UnsupportedMediaType(Json<Problem>),
+    /// Fields are at fault.
+    #[oai(status = 422)]
+    Invalid(Json<Invalid>),
+    /// The broker or the store is away; come again.
+    #[oai(status = 503)]
+    Unavailable(
+        Json<Problem>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
+}
+
+fn problem(message: impl Into<String>) -> Json<Problem> {
+    Json(Problem {
+        message: message.into(),
+    })
+}
+
+impl Fault {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::BadRequest(problem(message))
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::NotFound(problem(format!("{what} not found.")))
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict(problem(message))
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::TooLarge(problem(format!("The body is larger than {limit} bytes.")))
+    }
+
+    pub(crate) fn unsupported() -> Self {
+        Self::UnsupportedMediaType(problem(
+            "The body must be JSON: Content-Type: application/json.",
+        ))
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable(problem(message), 1)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        warn!(%error, "request not served");
+        Self::unavailable("The store is not available.")
+    }
+}
+
+impl From<BrokerError> for Fault {
+    fn from(error: BrokerError) -> Self {
+        if let BrokerError::TooLarge { .. } = error {
+            return Self::TooLarge(problem("A record is larger than its topic takes."));
+        }
+        warn!(%error, "request not served");
+        Self::unavailable("The broker is not available.")
+    }
+}
+
+impl From<OutboxError> for Fault {
+    fn from(failed: OutboxError) -> Self {
+        match failed {
+            OutboxError::Broker(error) => error.into(),
+            OutboxError::Encode(error) => {
+                error!(%error, "a record does not fit its schema");
+                Self::unavailable("The request could not be written.")
+            }
+        }
+    }
+}
+
+/// The faults of a request, as they are found.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    errors: BTreeMap<String, Vec<String>>,
+    first: Option<String>,
+    count: usize,
+}
+
+impl Faults {
+    pub(crate) fn add(&mut self, field: impl Into<String>, text: impl Into<String>) {
+        let text = text.into();
+        self.first.get_or_insert_with(|| text.clone());
+        self.count += 1;
+        self.errors.entry(field.into()).or_default().push(text);
+    }
+
+    /// The answer, when there are any.
+    pub(crate) fn none(self) -> Result<(), Fault> {
+        let Some(first) = self.first else {
+            return Ok(());
+        };
+        let message = match self.count {
+            1 => first,
+            2 => format!("{first} (and 1 more error)"),
+            more => format!("{first} (and {} more errors)", more - 1),
+        };
+        Err(Fault::Invalid(Json(Invalid {
+            message,
+            errors: self.errors,
+        })))
+    }
+
+    /// The answer for a single one.
+    pub(crate) fn only(field: &str, text: impl Into<String>) -> Fault {
+        let text = text.into();
+        let errors = BTreeMap::from([(field.to_owned(), vec![text.clone()])]);
+        Fault::Invalid(Json(Invalid {
+            message: text,
+            errors,
+        }))
+    }
+}

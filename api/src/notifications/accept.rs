@@ -1,0 +1,441 @@
+//! Taking notifications in: all of them are checked before any is written, and what the answer
+//! shows is what is sent.
+
+use herald_runtime::worker::now;
+use herald_schemas::{
+    ids::{BatchId, NotificationId, TemplateId},
+    records::{Identity, Message, NotificationRequested, StatusChanged},
+    rows::NotificationRow,
+    words::{Channel, Priority, Status},
+};
+use herald_stages::{
+    Output, Settings,
+    materialize::merge,
+    recipient,
+    snapshot::Snapshot,
+    template::{RenderError, render_message},
+};
+use poem::Request;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::{
+    Api,
+    body::Fields,
+    fault::{Fault, Faults},
+};
+
+const MAX_NOTIFICATIONS: usize = 1_000;
+/// The longest keys and correlation ids.
+const MAX_KEY: usize = 128;
+/// What every content is shorter than; the channel's own limit is checked after.
+const MAX_CONTENT: usize = 1 << 20;
+const MAX_SUBJECT: usize = 998; // RFC 5322, section 2.1.1
+
+/// What ties a request to others.
+pub(super) struct Trace {
+    pub(super) correlation_id: String,
+    pub(super) traceparent: String,
+}
+
+impl Trace {
+    /// The request's own, or new ones.
+    pub(super) fn of(request: &Request) -> Self {
+        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let correlation_id = header("x-correlation-id")
+            .filter(|id| !id.is_empty() && id.len() <= MAX_KEY)
+            .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+        let traceparent = header("traceparent")
+            .filter(|text| is_traceparent(text))
+            .map_or_else(new_traceparent, str::to_owned);
+        Self {
+            correlation_id,
+            traceparent,
+        }
+    }
+
+    pub(super) fn trace_id(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
+    }
+
+    pub(super) fn span_id(&self) -> &str {
+        self.traceparent.split('-').nth(2).unwrap_or_default()
+    }
+}
+
+/// W3C Trace Context, section 3.2.2: version 00.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str| {
+        part.bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let parts: Vec<&str> = text.split('-').collect();
+    let [version, trace, span, flags] = parts.as_slice() else {
+        return false;
+    };
+    *version == "00"
+        && [trace.len(), span.len(), flags.len()] == [32, 16, 2]
+        && hex(trace)
+        && hex(span)
+        && hex(flags)
+        && trace.bytes().any(|b| b != b'0')
+        && span.bytes().any(|b| b != b'0')
+}
+
+fn new_traceparent() -> String {
+    let trace = Uuid::now_v7().simple();
+    let (span, _) = Uuid::now_v7().as_u64_pair();
+    // A version 7 id starts with the time: its second half is the random one.
+    let random = Uuid::now_v7().as_u64_pair().1;
+    format!("00-{trace}-{:016x}-01", span.rotate_left(17) ^ random)
+}
+
+/// A request that may be written.
+pub(super) struct Batch {
+    pub(super) id: Option<BatchId>,
+    pub(super) metadata: Map<String, Value>,
+    pub(super) requests: Vec<NotificationRequested>,
+}
+
+/// Checks a whole request.
+pub(super) fn check(
+    body: &Value,
+    trace: &Trace,
+    catalog: &Snapshot,
+    settings: &Settings,
+) -> Result<Batch, Fault> {
+    let mut faults = Faults::default();
+    let mut fields = Fields::of(body, &mut faults);
+    let items: &[Value] = match fields.get("notifications") {
+        Some(Value::Array(items)) => items,
+        Some(_) => {
+            fields.fault("notifications", "The notifications field must be an array.");
+            &[]
+        }
+        None => {
+            fields.fault("notifications", "The notifications field is required.");
+            &[]
+        }
+    };
+    if items.len() > MAX_NOTIFICATIONS {
+        let text =
+            format!("The notifications field must not have more than {MAX_NOTIFICATIONS} items.");
+        // None of them is looked at: there may be very many.
+        return Err(Faults::only("notifications", text));
+    }
+    if items.is_empty() && fields.get("notifications").is_some_and(Value::is_array) {
+        fields.fault("notifications", "The notifications field is required.");
+    }
+    let batch = fields
+        .get("batch")
+        .filter(|batch| !batch.as_array().is_some_and(Vec::is_empty));
+    let has_batch = batch.is_some() || items.len() > 1;
+    let mut metadata = Map::new();
+    let mut correlation_id = None;
+    if let Some(batch) = batch {
+        let mut fields = Fields::at(batch, "batch.".to_owned(), &mut faults);
+        correlation_id = fields.text("correlation_id", MAX_KEY);
+        metadata = fields.object("metadata").cloned().unwrap_or_default();
+    }
+    let id = has_batch.then(BatchId::random);
+    let common = Common {
+        batch_id: id,
+        correlation_id: correlation_id.unwrap_or_else(|| trace.correlation_id.clone()),
+        traceparent: &trace.traceparent,
+        catalog,
+        settings,
+    };
+    let mut requests = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let fields = Fields::at(item, format!("notifications.{index}."), &mut faults);
+        requests.extend(common.request(fields));
+    }
+    faults.none()?;
+    Ok(Batch {
+        id,
+        metadata,
+        requests,
+    })
+}
+
+/// What all notifications of a request share.
+struct Common<'a> {
+    batch_id: Option<BatchId>,
+    correlation_id: String,
+    traceparent: &'a str,
+    catalog: &'a Snapshot,
+    settings: &'a Settings,
+}
+
+impl Common<'_> {
+    /// The record of one notification; none when something is wrong with it.
+    fn request(&self, mut fields: Fields<'_, '_>) -> Option<NotificationRequested> {
+        let recipient = fields.required("recipient", 4_096);
+        let has_channel = fields.required("channel", 64).is_some();
+        let channel: Option<Channel> = has_channel.then(|| fields.word("channel")).flatten();
+        let priority: Option<Priority> = fields.word("priority");
+        if let (Some(channel), Some(recipient)) = (channel, &recipient)
+            && let Err(problem) = recipient::check(channel, recipient)
+        {
+            fields.fault("recipient", format!("The recipient {problem}."));
+        }
+        if fields.get("scheduled_at").is_some() {
+            fields.fault("scheduled_at", "Scheduling is not supported yet.");
+        }
+        let idempotency_key = fields.text("idempotency_key", MAX_KEY);
+        let correlation_id = fields.text("correlation_id", MAX_KEY);
+        let metadata = fields
+            .object("metadata")
+            .map(|object| Value::Object(object.clone()).to_string());
+        let message = self.message(&mut fields, channel)?;
+        let (channel, recipient) = (channel?, recipient?);
+        if let Err(text) = self.settings.limits.check(channel, &message.content) {
+            fields.fault("content", text);
+            return None;
+        }
+        Some(NotificationRequested {
+            id: Some(NotificationId::random().to_string()),
+            recipient,
+            channel: channel.to_string(),
+            priority: priority.unwrap_or(Priority::Normal).to_string(),
+            content: Some(message.content),
+            subject: message.subject,
+            html: message.html,
+            template_id: message.template.map(|(id, _)| id),
+            template_version: message.template.map(|(_, version)| version),
+            variables: None,
+            metadata,
+            idempotency_key,
+            correlation_id: Some(correlation_id.unwrap_or_else(|| self.correlation_id.clone())),
+            traceparent: Some(self.traceparent.to_owned()),
+            batch_id: self.batch_id,
+            event_id: None,
+            rule_id: None,
+            requeued_from: None,
+            created_at: now(),
+            send_at: None,
+            expires_at: None,
+            catalog_version: self.catalog.version(),
+            accepted_by: Some("api".to_owned()),
+        })
+    }
+
+    fn message(&self, fields: &mut Fields<'_, '_>, channel: Option<Channel>) -> Option<Text> {
+        let subject = fields.text("subject", MAX_SUBJECT);
+        let html = fields.text("html", MAX_CONTENT);
+        if let Some(content) = fields.text("content", MAX_CONTENT) {
+            return Some(Text {
+                content,
+                subject,
+                html,
+                template: None,
+            });
+        }
+        if fields.get("content").is_some() {
+            return None;
+        }
+        if fields.get("template_id").is_none() {
+            fields.fault("content", "Either content or template_id is required.");
+            return None;
+        }
+        let id: TemplateId = fields.id("template_id")?;
+        let Some(template) = self.catalog.template(id, None) else {
+            fields.fault("template_id", "The selected template_id is invalid.");
+            return None;
+        };
+        if let Some(channel) = channel
+            && template.channel != channel
+        {
+            let text = format!("The template is for {}, not {channel}.", template.channel);
+            fields.fault("template_id", text);
+            return None;
+        }
+        let none = Map::new();
+        let variables = fields.object("variables").unwrap_or(&none);
+        match render_message(template, variables) {
+            Ok(rendered) => Some(Text {
+                content: rendered.content,
+                subject: subject.or(rendered.subject),
+                html: html.or(rendered.html),
+                template: Some((id, template.version)),
+            }),
+            Err(RenderError::MissingVariable { name, .. }) => {
+                let name = format!("variables.{name}");
+                fields.fault(
+                    &name,
+                    format!("The {name} field is required by the template."),
+                );
+                None
+            }
+            Err(error) => {
+                fields.fault("variables", format!("{error}."));
+                None
+            }
+        }
+    }
+}
+
+/// What is said, and by which version of which template.
+struct Text {
+    content: String,
+    subject: Option<String>,
+    html: Option<String>,
+    template: Option<(TemplateId, i32)>,
+}
+
+/// Writes the requests, and once they are acked their first statuses, by which they can be read
+/// however long the queue is. Answers what those say.
+pub(super) async fn write(
+    api: &Api,
+    requests: Vec<NotificationRequested>,
+) -> Result<Vec<NotificationRow>, Fault> {
+    let statuses: Vec<StatusChanged> = requests.iter().filter_map(first_status).collect();
+    let requests: Vec<Output> = requests.into_iter().map(Output::Request).collect();
+    api.outbox.send(&requests).await?;
+    let rows = statuses.iter().map(|status| merge(None, status)).collect();
+    let statuses: Vec<Output> = statuses.into_iter().map(Output::Status).collect();
+    api.outbox.send(&statuses).await?;
+    Ok(rows)
+}
+
+fn first_status(request: &NotificationRequested) -> Option<StatusChanged> {
+    let identity = Identity {
+        id: request.id.as_deref()?.parse().ok()?,
+        recipient: request.recipient.clone(),
+        channel: request.channel.parse().ok()?,
+        priority: request.priority.parse().ok()?,
+        batch_id: request.batch_id,
+        event_id: None,
+        rule_id: None,
+        requeued_from: None,
+        template_id: request.template_id,
+        template_version: request.template_version,
+        idempotency_key: request.idempotency_key.clone(),
+        correlation_id: request.correlation_id.clone(),
+        traceparent: request.traceparent.clone(),
+        created_at: request.created_at,
+        send_at: None,
+        expires_at: None,
+        catalog_version: request.catalog_version,
+        source: None,
+    };
+    let message = Message {
+        content: request.content.clone()?,
+        subject: request.subject.clone(),
+        html: request.html.clone(),
+        metadata: request.metadata.clone(),
+    };
+    Some(StatusChanged {
+        at: identity.created_at,
+        identity,
+        status: Status::Pending,
+        attempts: 0,
+        message: Some(message),
+        calls: Vec::new(),
+        provider_message_id: None,
+        error: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checked(body: &Value) -> Result<Batch, Fault> {
+        let trace = Trace {
+            correlation_id: "c".to_owned(),
+            traceparent: new_traceparent(),
+        };
+        check(body, &trace, &Snapshot::default(), &Settings::default())
+    }
+
+    fn faults(body: &Value) -> Vec<(String, String)> {
+        match checked(body) {
+            Err(Fault::Invalid(invalid)) => {
+                let errors = invalid.0.errors.into_iter();
+                errors
+                    .flat_map(|(field, texts)| {
+                        texts.into_iter().map(move |text| (field.clone(), text))
+                    })
+                    .collect()
+            }
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        let body = json!({ "notifications": [
+            { "recipient": "me", "channel": "log", "content": "fine" },
+            { "recipient": "0555", "channel": "sms", "content": "x" },
+            { "channel": "fax", "content": "x" },
+            { "recipient": "a@example.com", "channel": "email" },
+            { "recipient": "a", "channel": "log", "content": 7, "priority": "urgent" },
+        ]});
+        let told = faults(&body);
+        let fields: Vec<&str> = told.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "notifications.1.recipient",
+                "notifications.2.channel",
+                "notifications.2.recipient",
+                "notifications.3.content",
+                "notifications.4.content",
+                "notifications.4.priority",
+            ]
+        );
+        assert_eq!(told[3].1, "Either content or template_id is required.");
+    }
+
+    #[test]
+    fn the_list_itself_is_checked() {
+        for body in [
+            json!({}),
+            json!({ "notifications": [] }),
+            json!({ "notifications": 7 }),
+        ] {
+            assert_eq!(faults(&body)[0].0, "notifications", "{body}");
+        }
+        assert_eq!(faults(&json!([]))[0].0, "body");
+        let many = vec![json!({}); 1_001];
+        assert_eq!(faults(&json!({ "notifications": many })).len(), 1);
+    }
+
+    #[test]
+    fn more_than_one_make_a_batch() {
+        let item = json!({ "recipient": "me", "channel": "log", "content": "x" });
+        assert!(
+            checked(&json!({ "notifications": [item] }))
+                .unwrap()
+                .id
+                .is_none()
+        );
+        assert!(
+            checked(&json!({ "notifications": [item, item] }))
+                .unwrap()
+                .id
+                .is_some()
+        );
+        let named = json!({ "batch": { "metadata": { "a": 1 } }, "notifications": [item] });
+        let batch = checked(&named).unwrap();
+        assert_eq!((batch.id.is_some(), batch.metadata.len()), (true, 1));
+    }
+
+    #[test]
+    fn only_a_whole_trace_context_is_taken_on() {
+        assert!(is_traceparent(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+        assert!(is_traceparent(&new_traceparent()));
+        for wrong in [
+            "",
+            "00-x-y-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_traceparent(wrong), "{wrong}");
+        }
+    }
+}

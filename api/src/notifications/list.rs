@@ -1,0 +1,250 @@
+//! The list of notifications: filters, pages, cursors, exact totals.
+
+use herald_schemas::{
+    ids::{BatchId, EventId, NotificationId},
+    rows::{Filter, Index, Page},
+};
+use poem_openapi::Object;
+
+use super::show::{Notification, full};
+use crate::{
+    Api,
+    fault::{Fault, Faults},
+    time,
+};
+
+/// Beyond this many, a page number costs too much, and a total is not counted out.
+const DEEPEST: usize = 10_000;
+const MOST_PER_PAGE: usize = 100;
+const DAY_MS: i64 = 86_400_000;
+
+/// A page of notifications.
+#[derive(Object)]
+pub(crate) struct Notifications {
+    data: Vec<Notification>,
+    meta: NotificationsMeta,
+}
+
+#[derive(Object)]
+struct NotificationsMeta {
+    current_page: usize,
+    per_page: usize,
+    total: i64,
+    /// True where there are more than `total`, which is as far as they were counted.
+    total_at_least: bool,
+    /// Where the next page starts; null on the last. Costs the same at every depth.
+    next_cursor: Option<String>,
+}
+
+/// The query as it came.
+pub(super) struct Asked {
+    pub(super) status: Option<String>,
+    pub(super) channel: Option<String>,
+    pub(super) priority: Option<String>,
+    pub(super) batch_id: Option<String>,
+    pub(super) recipient: Option<String>,
+    pub(super) correlation_id: Option<String>,
+    pub(super) event_id: Option<String>,
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
+    pub(super) page: Option<String>,
+    pub(super) per_page: Option<String>,
+    pub(super) cursor: Option<String>,
+}
+
+/// The query as it is understood.
+struct Understood {
+    filter: Filter,
+    page: usize,
+    per_page: usize,
+    before: Option<NotificationId>,
+}
+
+fn read<T>(
+    name: &str,
+    text: Option<&str>,
+    faults: &mut Faults,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    let text = text.filter(|text| !text.is_empty())?;
+    let value = parse(text);
+    if value.is_none() {
+        faults.add(name, format!("The selected {name} is invalid."));
+    }
+    value
+}
+
+/// How many a page shows: 25 unless said.
+pub(crate) fn per_page(text: Option<&str>, faults: &mut Faults) -> usize {
+    let within = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|n| (1..=MOST_PER_PAGE).contains(n))
+    };
+    read("per_page", text, faults, within).unwrap_or(25)
+}
+
+impl Asked {
+    fn understand(self) -> Result<Understood, Fault> {
+        let mut faults = Faults::default();
+        let mut indexes = Vec::new();
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let batch = read("batch_id", self.batch_id.as_deref(), &mut faults, |text| {
+            text.parse::<BatchId>().ok()
+        });
+        indexes.extend(batch.map(|id| Index::Batch(id.to_string())));
+        let event = read("event_id", self.event_id.as_deref(), &mut faults, |text| {
+            text.parse::<EventId>().ok()
+        });
+        indexes.extend(event.map(|id| Index::Event(id.to_string())));
+        indexes.extend(given(self.recipient).map(Index::Recipient));
+        indexes.extend(given(self.correlation_id).map(Index::Correlation));
+        if indexes.len() > 1 {
+            let text =
+                "Only one of batch_id, event_id, recipient and correlation_id can be asked for.";
+            faults.add("filter", text);
+        }
+        let filter = Filter {
+            status: read("status", self.status.as_deref(), &mut faults, |text| {
+                text.parse().ok()
+            }),
+            channel: read("channel", self.channel.as_deref(), &mut faults, |text| {
+                text.parse().ok()
+            }),
+            priority: read("priority", self.priority.as_deref(), &mut faults, |text| {
+                text.parse().ok()
+            }),
+            index: indexes.pop(),
+            from: read("from", self.from.as_deref(), &mut faults, time::parse),
+            until: read("to", self.to.as_deref(), &mut faults, end),
+        };
+        let per_page = per_page(self.per_page.as_deref(), &mut faults);
+        let page = read("page", self.page.as_deref(), &mut faults, |text| {
+            text.parse().ok().filter(|page| *page >= 1)
+        });
+        let page: usize = page.unwrap_or(1);
+        if page.saturating_mul(per_page) > DEEPEST {
+            let text =
+                format!("Pages go to {DEEPEST} notifications; beyond, follow meta.next_cursor.");
+            faults.add("page", text);
+        }
+        let before = read("cursor", self.cursor.as_deref(), &mut faults, |text| {
+            text.parse().ok()
+        });
+        faults.none()?;
+        Ok(Understood {
+            filter,
+            page,
+            per_page,
+            before,
+        })
+    }
+}
+
+/// The end of a range: a date alone means the whole day.
+fn end(text: &str) -> Option<i64> {
+    let at = time::parse(text)?;
+    Some(if text.len() == 10 {
+        at + DAY_MS
+    } else {
+        at + 1
+    })
+}
+
+pub(super) async fn list(api: &Api, asked: Asked) -> Result<Notifications, Fault> {
+    let Understood {
+        filter,
+        page,
+        per_page,
+        before,
+    } = asked.understand()?;
+    let (total, total_at_least) = total(api, &filter).await?;
+    let shown = match before {
+        Some(_) => {
+            api.store
+                .list_notifications(&filter, before, per_page)
+                .await?
+        }
+        None => nth(api, &filter, page, per_page).await?,
+    };
+    let meta = NotificationsMeta {
+        current_page: page,
+        per_page,
+        total,
+        total_at_least,
+        next_cursor: shown.next.map(|id| id.to_string()),
+    };
+    Ok(Notifications {
+        data: shown.items.iter().map(full).collect(),
+        meta,
+    })
+}
+
+/// A page by its number: walked to, and therefore bounded.
+async fn nth(
+    api: &Api,
+    filter: &Filter,
+    page: usize,
+    per_page: usize,
+) -> Result<Page<herald_schemas::rows::NotificationRow>, Fault> {
+    let mut before = None;
+    let mut to_skip = (page - 1) * per_page;
+    while to_skip > 0 {
+        let skipped = api
+            .store
+            .list_notifications(filter, before, to_skip.min(1_000))
+            .await?;
+        if skipped.next.is_none() {
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+            });
+        }
+        to_skip -= skipped.items.len();
+        before = skipped.next;
+    }
+    Ok(api
+        .store
+        .list_notifications(filter, before, per_page)
+        .await?)
+}
+
+/// How many there are, and whether there are more than that.
+async fn total(api: &Api, filter: &Filter) -> Result<(i64, bool), Fault> {
+    let whole_days = [filter.from, filter.until]
+        .into_iter()
+        .flatten()
+        .all(|at| at % DAY_MS == 0);
+    if filter.index.is_none() && whole_days {
+        return Ok((counted(api, filter).await?, false));
+    }
+    let (mut total, mut before) = (0, None);
+    loop {
+        let page = api.store.list_notifications(filter, before, 1_000).await?;
+        total += page.items.len();
+        before = page.next;
+        if before.is_none() || total >= DEEPEST {
+            return Ok((total as i64, before.is_some()));
+        }
+    }
+}
+
+/// From the exact counts that materialize keeps.
+async fn counted(api: &Api, filter: &Filter) -> Result<i64, Fault> {
+    let mut total = 0;
+    for shard in 0..api.store.layout().await?.status_shards {
+        let totals = api.store.totals(shard as i32).await?;
+        let counts = totals.counts.iter().filter(|(key, _)| {
+            let day = i64::from(key.day) * DAY_MS;
+            filter.status.is_none_or(|status| key.status == status)
+                && filter.channel.is_none_or(|channel| key.channel == channel)
+                && filter
+                    .priority
+                    .is_none_or(|priority| key.priority == priority)
+                && filter.from.is_none_or(|from| day >= from)
+                && filter.until.is_none_or(|until| day < until)
+        });
+        total += counts.map(|(_, number)| number).sum::<i64>();
+    }
+    Ok(total)
+}

@@ -1,0 +1,243 @@
+//! Templates: what is said.
+
+use herald_runtime::worker::now;
+use herald_schemas::{
+    catalog::{Kind, Template},
+    ids::TemplateId,
+    words::Channel,
+};
+use herald_stages::template;
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use serde_json::{Map, Value};
+
+use crate::{
+    Api, Parts, Tag,
+    body::{self, Body, Fields},
+    fault::{Fault, Faults},
+    keys::Caller,
+    sources::{Deleted, put, remove},
+    time,
+};
+
+/// The longest template, in characters.
+const MAX_TEXT: usize = 262_144;
+
+/// A template.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct NewTemplate {
+    /// Unique.
+    name: String,
+    /// The channel it is written for.
+    channel: String,
+    /// The text, with `{{name}}` placeholders.
+    content: String,
+    /// The subject of a mail, the title of a push message.
+    subject: Option<String>,
+    /// The HTML part of a mail; values are escaped.
+    html: Option<String>,
+    /// What a variable is where nothing else is said.
+    default_variables: Option<body::Object>,
+}
+
+/// A template's newest version.
+#[derive(Object)]
+struct ShownTemplate {
+    id: String,
+    /// From 1; every change makes the next.
+    version: i32,
+    name: String,
+    channel: String,
+    content: String,
+    subject: Option<String>,
+    html: Option<String>,
+    default_variables: body::Object,
+    created_at: String,
+    updated_at: String,
+}
+
+/// Every template.
+#[derive(Object)]
+struct Templates {
+    data: Vec<ShownTemplate>,
+}
+
+#[derive(ApiResponse)]
+enum Created {
+    /// Made.
+    #[oai(status = 201)]
+    Created(Json<ShownTemplate>),
+}
+
+pub(crate) struct Routes;
+
+#[OpenApi(prefix_path = "/v1", tag = "Tag::Catalog")]
+impl Routes {
+    /// Makes a template.
+    #[oai(path = "/templates", method = "post")]
+    async fn create(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        body: Body<NewTemplate>,
+    ) -> Result<Created, Fault> {
+        let template = check(&body.value, None)?;
+        put(
+            &api,
+            Kind::Template,
+            template.id.uuid(),
+            template.version,
+            &template.name,
+            &template,
+        )
+        .await?;
+        Ok(Created::Created(Json(shown(&template))))
+    }
+
+    /// Lists the templates.
+    #[oai(path = "/templates", method = "get")]
+    async fn list(&self, _caller: Caller, api: Parts<'_>) -> Result<Json<Templates>, Fault> {
+        let templates = api.store.catalog().await?.templates;
+        let current = templates.iter().filter(|version| !version.retired);
+        Ok(Json(Templates {
+            data: current.map(|version| shown(&version.template)).collect(),
+        }))
+    }
+
+    /// Shows a template.
+    #[oai(path = "/templates/:id", method = "get")]
+    async fn one(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        id: Path<String>,
+    ) -> Result<Json<ShownTemplate>, Fault> {
+        Ok(Json(shown(&find(&api, &id).await?)))
+    }
+
+    /// Changes what is given of a template: a new version.
+    #[oai(path = "/templates/:id", method = "patch")]
+    async fn change(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        id: Path<String>,
+        body: Body<NewTemplate>,
+    ) -> Result<Json<ShownTemplate>, Fault> {
+        let template = check(&body.value, Some(find(&api, &id).await?))?;
+        put(
+            &api,
+            Kind::Template,
+            template.id.uuid(),
+            template.version,
+            &template.name,
+            &template,
+        )
+        .await?;
+        Ok(Json(shown(&template)))
+    }
+
+    /// Deletes a template. What was accepted with it is still sent.
+    #[oai(path = "/templates/:id", method = "delete")]
+    async fn delete(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        id: Path<String>,
+    ) -> Result<Deleted, Fault> {
+        let template = find(&api, &id).await?;
+        let rules = api.store.catalog().await?.rules;
+        if let Some(rule) = rules.iter().find(|rule| rule.template_id == template.id) {
+            return Err(Fault::conflict(format!(
+                "The rule {:?} uses this template.",
+                rule.name
+            )));
+        }
+        remove(&api, Kind::Template, template.id.uuid(), "Template").await
+    }
+}
+
+async fn find(api: &Api, id: &str) -> Result<Template, Fault> {
+    let missing = || Fault::not_found("Template");
+    let id: TemplateId = id.parse().map_err(|_| missing())?;
+    let templates = api.store.catalog().await?.templates;
+    let current = templates
+        .into_iter()
+        .find(|version| !version.retired && version.template.id == id);
+    current.map(|version| version.template).ok_or_else(missing)
+}
+
+fn check(body: &Value, before: Option<Template>) -> Result<Template, Fault> {
+    let mut faults = Faults::default();
+    let mut fields = Fields::of(body, &mut faults);
+    let is_new = before.is_none();
+    let required = |fields: &mut Fields<'_, '_>, name: &str, max| {
+        if is_new || fields.has(name) {
+            fields.required(name, max)
+        } else {
+            None
+        }
+    };
+    let name = required(&mut fields, "name", 255);
+    let has_channel = required(&mut fields, "channel", 64).is_some();
+    let channel: Option<Channel> = has_channel.then(|| fields.word("channel")).flatten();
+    let content = required(&mut fields, "content", MAX_TEXT);
+    let subject = fields.text("subject", 998);
+    let html = fields.text("html", MAX_TEXT);
+    let defaults = fields.object("default_variables").cloned();
+    for (name, text) in [
+        ("content", &content),
+        ("subject", &subject),
+        ("html", &html),
+    ] {
+        if let Some(text) = text
+            && let Err(error) = template::check(text)
+        {
+            fields.fault(name, format!("The {name} field does not parse: {error}."));
+        }
+    }
+    let now = now();
+    let mut template = before.unwrap_or_else(|| Template {
+        id: TemplateId::random(),
+        version: 0,
+        name: String::new(),
+        channel: Channel::Log,
+        content: String::new(),
+        subject: None,
+        html: None,
+        default_variables: Map::new(),
+        created_at: now,
+        updated_at: now,
+    });
+    if fields.has("subject") {
+        template.subject = subject;
+    }
+    if fields.has("html") {
+        template.html = html;
+    }
+    if fields.has("default_variables") {
+        template.default_variables = defaults.unwrap_or_default();
+    }
+    faults.none()?;
+    template.version += 1;
+    template.name = name.unwrap_or(template.name);
+    template.channel = channel.unwrap_or(template.channel);
+    template.content = content.unwrap_or(template.content);
+    template.updated_at = now;
+    Ok(template)
+}
+
+fn shown(template: &Template) -> ShownTemplate {
+    ShownTemplate {
+        id: template.id.to_string(),
+        version: template.version,
+        name: template.name.clone(),
+        channel: template.channel.to_string(),
+        content: template.content.clone(),
+        subject: template.subject.clone(),
+        html: template.html.clone(),
+        default_variables: body::documented(&template.default_variables),
+        created_at: time::format(template.created_at),
+        updated_at: time::format(template.updated_at),
+    }
+}

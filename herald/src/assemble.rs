@@ -1,0 +1,299 @@
+//! Makes the parts that the settings describe and fits them together.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+use arc_swap::ArcSwap;
+use herald_api::{Api, Keys};
+use herald_broker::{Broker, embedded::EmbeddedBroker};
+use herald_channels::{
+    LogProvider, Provider,
+    http::Deadlines,
+    provider_webhook::{ProviderWebhook, Settings as WebhookSettings},
+};
+use herald_registry::{BasicAuth, Registry};
+use herald_runtime::{
+    catalogs::Catalogs,
+    inbox::Inbox,
+    metrics::Metrics,
+    outbox::Outbox,
+    progress::Progress,
+    providers::Providers,
+    setup::{Topic, topics},
+    worker::Worker,
+};
+use herald_schemas::{
+    codec::{Codec, Framing, RECORDS},
+    topics::Topics,
+    words::Channel,
+};
+use herald_stages::{ContentLimits, Settings};
+use herald_store::{Layout, Store, sqlite::SqliteStore};
+
+use crate::{
+    config::{BrokerUrl, Config, StoreUrl},
+    patience::patiently,
+    retry_policy,
+};
+
+/// What is outside of the process, or stands for it.
+pub(crate) struct Outside {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn Store>,
+    registry: Option<Arc<Registry>>,
+    names: Topics,
+    settings: Arc<Settings>,
+    topics: Vec<Topic>,
+    layout: Layout,
+}
+
+impl Outside {
+    /// Opens what the settings name.
+    pub(crate) fn connect(config: &Config) -> Result<Self> {
+        let settings = settings(config)?;
+        let names = Topics::new(config.topics.prefix.clone());
+        let topics = topics(
+            &names,
+            settings.retry.ladder(),
+            config.topics.partitions as i32,
+            config.topics.retention.0,
+        );
+        let layout = Layout {
+            status_shards: config.topics.partitions,
+            claim_shards: config.topics.partitions,
+            bucket_minutes: config.store.bucket_minutes,
+            retention_days: config.store.retention_days,
+        };
+        let registry = registry(config)?;
+        let broker = broker(config)?;
+        let store = store(config)?;
+        Ok(Self {
+            broker,
+            store,
+            registry,
+            names,
+            settings,
+            topics,
+            layout,
+        })
+    }
+
+    /// Makes topics and tables and registers schemas.
+    pub(crate) async fn set_up(&self) -> Result<()> {
+        let specs: Vec<_> = self.topics.iter().map(|topic| topic.spec.clone()).collect();
+        patiently("set up the topics", async || {
+            self.broker.setup(&specs).await
+        })
+        .await?;
+        patiently("set up the store", async || {
+            self.store.setup(self.layout).await
+        })
+        .await?;
+        if let Some(registry) = &self.registry {
+            let subjects: Vec<_> = self
+                .topics
+                .iter()
+                .map(|topic| (subject(topic), topic.record))
+                .collect();
+            patiently("register the schemas", async || {
+                registry.register(&subjects).await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The codec of the wire format that was chosen.
+    async fn codec(&self) -> Result<Codec> {
+        let framing = match &self.registry {
+            None => Framing::SingleObject,
+            Some(registry) => {
+                // One subject of each record is enough to learn the ids.
+                let subjects: Vec<_> = RECORDS
+                    .iter()
+                    .filter_map(|record| {
+                        let topic = self
+                            .topics
+                            .iter()
+                            .find(|topic| topic.record == record.name)?;
+                        Some((subject(topic), record.name))
+                    })
+                    .collect();
+                let register = async || registry.register(&subjects).await;
+                Framing::Confluent(patiently("look the schemas up", register).await?)
+            }
+        };
+        Ok(Codec::new(&framing)?)
+    }
+
+    /// What every part of this process shares.
+    pub(crate) async fn inside(self, config: &Config) -> Result<Inside> {
+        let codec = self.codec().await?;
+        let producer = patiently("open a producer", async || self.broker.producer().await).await?;
+        // Read, not configured: the rows lie by what the first setup fixed.
+        let layout = patiently("read the store's layout", async || {
+            self.store.layout().await
+        })
+        .await?;
+        let load = async || Catalogs::load(Arc::clone(&self.store)).await;
+        let catalogs = patiently("read the catalog", load).await?;
+        let outbox = Outbox::new(
+            codec.clone(),
+            &self.names,
+            self.settings.retry.ladder(),
+            producer,
+        );
+        Ok(Inside {
+            progress: Progress::new(Arc::clone(&self.broker), &self.names, layout.status_shards),
+            providers: Arc::new(ArcSwap::from_pointee(providers(config)?)),
+            inbox: Inbox::new(codec, self.registry.clone()),
+            metrics: Metrics::new()?,
+            outside: self,
+            outbox,
+            catalogs,
+        })
+    }
+}
+
+fn subject(topic: &Topic) -> String {
+    format!("{}-value", topic.spec.name)
+}
+
+/// The parts of a running process.
+pub(crate) struct Inside {
+    outside: Outside,
+    outbox: Arc<Outbox>,
+    inbox: Inbox,
+    pub(crate) catalogs: Arc<Catalogs>,
+    progress: Progress,
+    providers: Arc<ArcSwap<Providers>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Inside {
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.outside.store)
+    }
+
+    /// The REST API.
+    pub(crate) fn api(&self, config: &Config) -> Api {
+        Api {
+            broker: Arc::clone(&self.outside.broker),
+            store: self.store(),
+            outbox: Arc::clone(&self.outbox),
+            catalogs: Arc::clone(&self.catalogs),
+            progress: self.progress.clone(),
+            settings: Arc::clone(&self.outside.settings),
+            keys: Keys::new(config.api.keys.iter().map(|key| key.reveal())),
+            max_body_bytes: config.api.max_body_bytes,
+        }
+    }
+
+    /// The pipeline.
+    pub(crate) fn worker(&self, config: &Config, name: &str) -> Worker {
+        Worker {
+            broker: Arc::clone(&self.outside.broker),
+            store: self.store(),
+            topics: self.outside.names.clone(),
+            inbox: self.inbox.clone(),
+            outbox: Arc::clone(&self.outbox),
+            catalogs: Arc::clone(&self.catalogs),
+            settings: Arc::clone(&self.outside.settings),
+            providers: Arc::clone(&self.providers),
+            metrics: Arc::clone(&self.metrics),
+            name: name.into(),
+            max_calls: config.delivery.max_calls,
+        }
+    }
+}
+
+fn settings(config: &Config) -> Result<Arc<Settings>> {
+    let limits = &config.limits;
+    Ok(Arc::new(Settings {
+        retry: retry_policy::policy(&config.retry)?,
+        time_to_live_ms: config.delivery.time_to_live.0.as_millis() as i64,
+        limits: ContentLimits {
+            sms: limits.sms,
+            email: limits.email,
+            push: limits.push,
+            slack: limits.slack,
+            webhook: limits.webhook,
+        },
+    }))
+}
+
+fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
+    match &config.broker.url {
+        BrokerUrl::Embedded(directory) => Ok(EmbeddedBroker::open(directory)?),
+        BrokerUrl::Kafka(_) => bail!("this version runs on embedded:DIR alone; Kafka comes next"),
+    }
+}
+
+fn store(config: &Config) -> Result<Arc<dyn Store>> {
+    match &config.store.url {
+        StoreUrl::Sqlite(file) => Ok(Arc::new(SqliteStore::open(file)?)),
+        StoreUrl::Scylla { .. } => {
+            bail!("this version runs on sqlite:FILE alone; ScyllaDB comes next")
+        }
+    }
+}
+
+fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {
+    let settings = &config.schema_registry;
+    if settings.url.is_empty() {
+        return Ok(None);
+    }
+    let auth = (!settings.user.is_empty()).then(|| BasicAuth {
+        user: settings.user.clone(),
+        password: settings.password.reveal().to_owned(),
+    });
+    Ok(Some(Arc::new(Registry::new(&settings.url, auth.as_ref())?)))
+}
+
+/// Without a provider webhook every channel is the log's.
+fn providers(config: &Config) -> Result<Providers> {
+    let settings = &config.provider;
+    let deadlines = Deadlines {
+        connect: settings.connect_timeout.0,
+        total: at_least(settings.timeout.0),
+    };
+    let webhook = |name: &str, key: &str, url: &str| -> Result<Option<Arc<dyn Provider>>> {
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || format!("{key} in [provider]: {url:?}");
+        let webhook = ProviderWebhook::new(WebhookSettings {
+            name: name.to_owned(),
+            url: url
+                .parse()
+                .map_err(|error| anyhow!("{error}"))
+                .with_context(wrong)?,
+            idempotency_header: settings
+                .idempotency_header
+                .parse()
+                .context("idempotency_header in [provider]")?,
+            deadlines,
+        })
+        .with_context(wrong)?;
+        Ok(Some(Arc::new(webhook)))
+    };
+    let mut webhooks = Vec::new();
+    webhooks.extend(webhook("primary", "url", &settings.url)?);
+    webhooks.extend(webhook("fallback", "fallback_url", &settings.fallback_url)?);
+    let log: Vec<Arc<dyn Provider>> = vec![Arc::new(LogProvider)];
+    let mut providers = Providers::default();
+    for channel in Channel::ALL {
+        let of_channel = if *channel == Channel::Log || webhooks.is_empty() {
+            &log
+        } else {
+            &webhooks
+        };
+        providers.set(*channel, of_channel.clone());
+    }
+    Ok(providers)
+}
+
+/// A deadline of nothing would fail every call.
+fn at_least(timeout: Duration) -> Duration {
+    timeout.max(Duration::from_millis(1))
+}

@@ -1,0 +1,223 @@
+//! What each command does.
+
+use std::{
+    fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, absolute},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail};
+use herald_runtime::{catalogs::Catalogs, stage::Stage, worker::Shutdown};
+use herald_store::Store;
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{info, warn};
+
+use crate::{
+    assemble::{Inside, Outside},
+    config::{BrokerUrl, Config, Secret, StoreUrl},
+};
+
+/// The key of `herald dev` where none is set.
+const DEV_KEY: &str = "local-dev-key";
+/// How often a process looks for a newer catalog by itself.
+const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker drops a piece of what has expired.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long everything may take to stop.
+const STOP_WITHIN: Duration = Duration::from_millis(4_700);
+
+/// `herald dev`
+pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAddr>) -> Result<()> {
+    let data = absolute(data)?;
+    fs::create_dir_all(&data).with_context(|| format!("--data {}", data.display()))?;
+    config.broker.url = BrokerUrl::Embedded(data.join("log"));
+    config.store.url = StoreUrl::Sqlite(data.join("store.db"));
+    config.schema_registry.url.clear();
+    config.topics.partitions = 1;
+    if config.api.keys.is_empty() {
+        config.api.keys = vec![Secret::known(DEV_KEY)];
+    }
+    // Opened first: it is what a second process on the same directory fails by.
+    let outside = Outside::connect(&config)?;
+    let listener = bind(&config, listen).await?;
+    outside.set_up().await?;
+    let inside = outside.inside(&config).await?;
+    welcome(&config, listener.local_addr()?, &data)?;
+    serve(&config, inside, Some(listener), Stage::ALL.to_vec()).await
+}
+
+/// `herald setup`
+pub(crate) async fn setup(config: &Config) -> Result<()> {
+    let set_up = async {
+        Outside::connect(config)?.set_up().await?;
+        println!("Topics, tables and schemas are as they must be.");
+        Ok(())
+    };
+    unless_stopped(set_up)
+        .await
+        .unwrap_or_else(|| bail!("stopped before it was done"))
+}
+
+/// `herald api`
+pub(crate) async fn api(config: Config, listen: Option<SocketAddr>) -> Result<()> {
+    if config.api.keys.is_empty() {
+        bail!("no API key: set API_KEYS, or keys in [api]");
+    }
+    let listener = bind(&config, listen).await?;
+    let Some(inside) = unless_stopped(start(&config)).await else {
+        return Ok(());
+    };
+    info!(address = %listener.local_addr()?, "API ready");
+    serve(&config, inside?, Some(listener), Vec::new()).await
+}
+
+/// `herald worker`
+pub(crate) async fn worker(config: Config, stages: Vec<Stage>) -> Result<()> {
+    let stages = if stages.is_empty() {
+        Stage::ALL.to_vec()
+    } else {
+        stages
+    };
+    let Some(inside) = unless_stopped(start(&config)).await else {
+        return Ok(());
+    };
+    serve(&config, inside?, None, stages).await
+}
+
+async fn start(config: &Config) -> Result<Inside> {
+    Outside::connect(config)?.inside(config).await
+}
+
+async fn bind(config: &Config, listen: Option<SocketAddr>) -> Result<TcpListener> {
+    let address = listen.unwrap_or(config.api.listen);
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: choose another with --listen, or HERALD_API_LISTEN")
+    })
+}
+
+/// Runs until a signal, then stops everything in an orderly way.
+async fn serve(
+    config: &Config,
+    inside: Inside,
+    listener: Option<TcpListener>,
+    stages: Vec<Stage>,
+) -> Result<()> {
+    let (trigger, shutdown) = Shutdown::new();
+    let signals = tokio::spawn(ask_on_signal(trigger));
+    let store = inside.store();
+    let housekeeping = [
+        tokio::spawn(keep_fresh(Arc::clone(&inside.catalogs))),
+        tokio::spawn(expire(store)),
+    ];
+    let api = async {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        let mut stop = shutdown.clone();
+        let stopped = async move { stop.asked().await };
+        herald_api::serve(inside.api(config), listener, stopped)
+            .await
+            .context("the API")
+    };
+    let pipeline = async {
+        if !stages.is_empty() {
+            let worker = inside.worker(config, &worker_name());
+            worker.run(&stages, shutdown.clone()).await;
+        }
+    };
+    let mut asked = shutdown.clone();
+    let ended = tokio::select! {
+        (served, ()) = async { tokio::join!(api, pipeline) } => served,
+        () = async { asked.asked().await; tokio::time::sleep(STOP_WITHIN).await } => {
+            warn!("some work did not finish in time; it goes on at the next start");
+            Ok(())
+        }
+    };
+    for task in housekeeping {
+        task.abort();
+    }
+    signals.abort();
+    ended
+}
+
+async fn keep_fresh(catalogs: Arc<Catalogs>) {
+    catalogs.keep_fresh(CATALOG_INTERVAL).await;
+}
+
+async fn expire(store: Arc<dyn Store>) {
+    loop {
+        tokio::time::sleep(EXPIRE_INTERVAL).await;
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        if let Err(error) = store.expire(since.as_millis() as i64).await {
+            warn!(%error, "expired rows stay for now");
+        }
+    }
+}
+
+async fn ask_on_signal(trigger: watch::Sender<bool>) {
+    if let Err(error) = signal().await {
+        warn!(%error, "signals are not heard");
+        std::future::pending::<()>().await;
+    }
+    info!("stopping");
+    trigger.send_replace(true);
+    // Held: dropping it would ask as well.
+    let _ = signal().await;
+    warn!("asked a second time: stopping at once");
+    std::process::exit(1);
+}
+
+/// Ctrl-C, or what `kill` and Kubernetes send.
+async fn signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        asked = tokio::signal::ctrl_c() => asked,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// None: a signal came first.
+async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        Ok(()) = signal() => None,
+    }
+}
+
+/// Tells this worker from all others, in claims.
+fn worker_name() -> String {
+    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}
+
+fn welcome(config: &Config, address: SocketAddr, data: &Path) -> Result<()> {
+    let key = config.api.keys.first().map_or("", |key| key.reveal());
+    let base = format!("http://{address}");
+    let text = format!(
+        r#"Herald is ready.
+
+  API       {base}/api/v1
+  Swagger   {base}/swagger
+  API key   {key}
+  Data      {}
+
+A first notification:
+
+  curl -s {base}/api/v1/notifications \
+    -H 'X-Api-Key: {key}' -H 'Content-Type: application/json' \
+    -d '{{"notifications":[{{"recipient":"me","channel":"log","content":"Hello!"}}]}}'
+
+Ctrl-C stops; the next start goes on where this one ended.
+"#,
+        data.display()
+    );
+    // A closed terminal is no reason to stop.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}

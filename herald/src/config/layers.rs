@@ -1,0 +1,290 @@
+//! Defaults, then the seeds' variables, then the file, then `HERALD_…` variables: one table, in
+//! which every key is known and has the type of its default.
+
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
+
+/// The commented file that every key, its default and its reason stand in.
+pub(crate) const DEFAULTS: &str = include_str!("../../../config/herald.toml");
+
+const PREFIX: &str = "HERALD_";
+
+/// How a seed's variable is turned into ours.
+enum Seed {
+    /// As it is.
+    Same,
+    /// A number of seconds or hours into a time.
+    Unit(&'static str),
+}
+
+/// The variables of the two replaced systems: name, section, key, and how it is read.
+const SEEDS: &[(&str, &str, &str, Seed)] = &[
+    ("API_KEYS", "api", "keys", Seed::Same),
+    (
+        "NOTIFICATION_DELIVERY_TTL_HOURS",
+        "delivery",
+        "time_to_live",
+        Seed::Unit("h"),
+    ),
+    (
+        "NOTIFICATION_MAX_ATTEMPTS",
+        "retry",
+        "max_attempts",
+        Seed::Same,
+    ),
+    (
+        "NOTIFICATION_RETRY_BASE_DELAY",
+        "retry",
+        "base",
+        Seed::Unit("s"),
+    ),
+    (
+        "NOTIFICATION_RETRY_MAX_DELAY",
+        "retry",
+        "cap",
+        Seed::Unit("s"),
+    ),
+    (
+        "NOTIFICATION_RETRY_JITTER_PERCENT",
+        "retry",
+        "jitter_percent",
+        Seed::Same,
+    ),
+    (
+        "NOTIFICATION_PROVIDER_WEBHOOK_URL",
+        "provider",
+        "url",
+        Seed::Same,
+    ),
+    (
+        "NOTIFICATION_PROVIDER_FALLBACK_WEBHOOK_URL",
+        "provider",
+        "fallback_url",
+        Seed::Same,
+    ),
+    (
+        "NOTIFICATION_PROVIDER_TIMEOUT",
+        "provider",
+        "timeout",
+        Seed::Unit("s"),
+    ),
+    (
+        "NOTIFICATION_PROVIDER_IDEMPOTENCY_HEADER",
+        "provider",
+        "idempotency_header",
+        Seed::Same,
+    ),
+    ("NOTIFICATION_SMS_CHAR_LIMIT", "limits", "sms", Seed::Same),
+    (
+        "NOTIFICATION_EMAIL_CHAR_LIMIT",
+        "limits",
+        "email",
+        Seed::Same,
+    ),
+    ("NOTIFICATION_PUSH_CHAR_LIMIT", "limits", "push", Seed::Same),
+];
+
+/// The table of all settings. `file` is a path, for errors, and the text in it.
+pub(crate) fn merge(
+    file: Option<(&str, &str)>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Table> {
+    let mut table: Table = DEFAULTS.parse().context("the built-in defaults")?;
+    let environment: Vec<(String, String)> = environment.collect();
+    apply_seeds(&mut table, &environment)?;
+    if let Some((path, text)) = file {
+        apply_file(&mut table, text).with_context(|| format!("configuration file {path}"))?;
+    }
+    for (name, value) in environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+    {
+        apply_variable(&mut table, name, value)?;
+    }
+    Ok(table)
+}
+
+fn apply_seeds(table: &mut Table, environment: &[(String, String)]) -> Result<()> {
+    for (name, section, key, seed) in SEEDS {
+        // Laravel's .env files name many variables without giving them a value.
+        let given = environment
+            .iter()
+            .find(|(given, value)| given == name && !value.is_empty());
+        let Some((_, value)) = given else { continue };
+        let value = match seed {
+            Seed::Same => value.clone(),
+            Seed::Unit(unit) => format!("{value}{unit}"),
+        };
+        set(table, section, key, &value).with_context(|| format!("environment variable {name}"))?;
+        if name.starts_with("NOTIFICATION_RETRY_") {
+            set(table, "retry", "policy", "exponential")?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_file(table: &mut Table, text: &str) -> Result<()> {
+    let file: Table = text.parse()?;
+    for (section, value) in file {
+        let Some(Value::Table(known)) = table.get_mut(&section) else {
+            bail!("unknown section [{section}]; known are {}", names(table));
+        };
+        let Value::Table(given) = value else {
+            bail!("{section} = …: {section} is a section, written [{section}]");
+        };
+        for (key, value) in given {
+            let Some(default) = known.get_mut(&key) else {
+                bail!(
+                    "unknown key {key:?} in [{section}]; known are {}",
+                    names(known)
+                );
+            };
+            if !default.same_type(&value) {
+                let (is, wants) = (value.type_str(), default.type_str());
+                bail!("{key} in [{section}] is of type {is}, expected {wants}");
+            }
+            *default = value;
+        }
+    }
+    Ok(())
+}
+
+fn apply_variable(table: &mut Table, name: &str, value: &str) -> Result<()> {
+    let wanted = name[PREFIX.len()..].to_ascii_lowercase();
+    let known = table.iter().find_map(|(section, keys)| {
+        let key = wanted.strip_prefix(section.as_str())?.strip_prefix('_')?;
+        keys.get(key).map(|_| (section.clone(), key.to_owned()))
+    });
+    let Some((section, key)) = known else {
+        bail!(
+            "unknown environment variable {name}: expected HERALD_SECTION_KEY with a section and \
+             a key of config/herald.toml"
+        );
+    };
+    set(table, &section, &key, value).with_context(|| format!("environment variable {name}"))
+}
+
+/// Sets a key from text, read as the type of its default.
+fn set(table: &mut Table, section: &str, key: &str, text: &str) -> Result<()> {
+    let Some(value) = table
+        .get_mut(section)
+        .and_then(|section| section.get_mut(key))
+    else {
+        bail!("no key {key} in [{section}]");
+    };
+    let text = text.trim();
+    *value = match value {
+        Value::Integer(_) => Value::Integer(
+            text.parse()
+                .with_context(|| format!("{text:?} is no whole number"))?,
+        ),
+        Value::Boolean(_) => Value::Boolean(
+            text.parse()
+                .with_context(|| format!("{text:?} is not true or false"))?,
+        ),
+        Value::Array(_) => {
+            let parts = text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty());
+            Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+        }
+        _ => Value::String(text.to_owned()),
+    };
+    Ok(())
+}
+
+fn names(table: &Table) -> String {
+    table
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(file: &str, environment: &[(&str, &str)]) -> Result<Table> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        merge(Some(("herald.toml", file)), environment)
+    }
+
+    fn error(file: &str, environment: &[(&str, &str)]) -> String {
+        format!("{:#}", merged(file, environment).unwrap_err())
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file_and_the_file_before_the_seeds_names() {
+        let file = "[provider]\nurl = \"http://file/\"\n";
+        let seed = ("NOTIFICATION_PROVIDER_WEBHOOK_URL", "http://seed/");
+        let ours = ("HERALD_PROVIDER_URL", "http://ours/");
+        let url = |file: &str, environment: &[(&str, &str)]| {
+            merged(file, environment).unwrap()["provider"]["url"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(url("", &[]), "");
+        assert_eq!(url("", &[seed]), "http://seed/");
+        assert_eq!(url(file, &[seed]), "http://file/");
+        assert_eq!(url(file, &[seed, ours]), "http://ours/");
+    }
+
+    #[test]
+    fn variables_are_read_as_the_type_of_the_default() {
+        let table = merged(
+            "",
+            &[
+                ("HERALD_TOPICS_PARTITIONS", "3"),
+                ("HERALD_RETRY_DELAYS", "1s, 2s"),
+                ("HERALD_SCHEMA_REGISTRY_URL", "http://r/"),
+                ("HERALD_BROKER_TLS", "true"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(table["topics"]["partitions"].as_integer(), Some(3));
+        assert_eq!(table["retry"]["delays"].as_array().map(Vec::len), Some(2));
+        assert_eq!(table["schema_registry"]["url"].as_str(), Some("http://r/"));
+        assert_eq!(table["broker"]["tls"].as_bool(), Some(true));
+    }
+
+    #[test]
+    fn the_seeds_retry_variables_choose_the_exponential_policy() {
+        let table = merged("", &[("NOTIFICATION_RETRY_BASE_DELAY", "4")]).unwrap();
+        assert_eq!(table["retry"]["policy"].as_str(), Some("exponential"));
+        assert_eq!(table["retry"]["base"].as_str(), Some("4s"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let typo = error("[brocker]\nurl = \"\"\n", &[]);
+        assert!(
+            typo.contains("herald.toml: unknown section [brocker]"),
+            "{typo}"
+        );
+        let key = error("[broker]\nurll = \"\"\n", &[]);
+        assert!(
+            key.contains("unknown key \"urll\" in [broker]; known are "),
+            "{key}"
+        );
+        let kind = error("[topics]\npartitions = \"many\"\n", &[]);
+        assert!(
+            kind.contains("partitions in [topics] is of type string, expected integer"),
+            "{kind}"
+        );
+        let variable = error("", &[("HERALD_BROKER_URLL", "x")]);
+        assert!(
+            variable.contains("unknown environment variable HERALD_BROKER_URLL"),
+            "{variable}"
+        );
+        let number = error("", &[("HERALD_TOPICS_PARTITIONS", "x")]);
+        assert!(
+            number.contains("HERALD_TOPICS_PARTITIONS: \"x\" is no whole number"),
+            "{number}"
+        );
+    }
+}

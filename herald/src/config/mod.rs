@@ -1,0 +1,373 @@
+//! The configuration: what may be set, and what it must look like.
+//!
+//! `config/herald.toml` holds every key with its default and its reason. Where a value comes from
+//! is decided in [`layers`]; here it is given its type, and what it says is checked.
+
+mod layers;
+mod text;
+
+use std::{fmt, fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+pub(crate) use layers::DEFAULTS;
+pub(crate) use text::{BrokerUrl, Span, StoreUrl};
+
+/// A text that must not be shown: it prints as `[secret]`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The text, for whoever it is meant for.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key of a development system, which is no secret.
+    pub(crate) fn known(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) api: Api,
+    pub(crate) broker: Broker,
+    pub(crate) store: Store,
+    pub(crate) schema_registry: SchemaRegistry,
+    pub(crate) topics: Topics,
+    pub(crate) delivery: Delivery,
+    pub(crate) retry: Retry,
+    pub(crate) provider: Provider,
+    pub(crate) limits: Limits,
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Api {
+    pub(crate) listen: SocketAddr,
+    pub(crate) keys: Vec<Secret>,
+    pub(crate) max_body_bytes: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    dead_code,
+    reason = "the Kafka broker, which comes next, reads the rest"
+)]
+pub(crate) struct Broker {
+    pub(crate) url: BrokerUrl,
+    pub(crate) replication_factor: i32,
+    pub(crate) tls: bool,
+    pub(crate) tls_ca: String,
+    pub(crate) tls_certificate: String,
+    pub(crate) tls_key: String,
+    pub(crate) sasl_mechanism: String,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    pub(crate) session_timeout: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(
+    dead_code,
+    reason = "the ScyllaDB store, which comes next, reads the rest"
+)]
+pub(crate) struct Store {
+    pub(crate) url: StoreUrl,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    pub(crate) tls: bool,
+    pub(crate) tls_ca: String,
+    pub(crate) replication_factor: u32,
+    pub(crate) bucket_minutes: u32,
+    pub(crate) retention_days: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaRegistry {
+    pub(crate) url: String,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Topics {
+    pub(crate) prefix: String,
+    pub(crate) partitions: u32,
+    pub(crate) retention: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Delivery {
+    pub(crate) max_calls: usize,
+    pub(crate) time_to_live: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retry {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) delays: Vec<String>,
+    pub(crate) base: Span,
+    pub(crate) cap: Span,
+    pub(crate) jitter_percent: u32,
+    pub(crate) max_attempts: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RetryPolicy {
+    Delays,
+    Exponential,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Provider {
+    pub(crate) url: String,
+    pub(crate) fallback_url: String,
+    pub(crate) timeout: Span,
+    pub(crate) connect_timeout: Span,
+    pub(crate) idempotency_header: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) sms: usize,
+    pub(crate) email: usize,
+    pub(crate) push: usize,
+    pub(crate) slack: usize,
+    pub(crate) webhook: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// The settings of this process.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self> {
+        let text = match file {
+            Some(path) => Some(
+                fs::read_to_string(path)
+                    .with_context(|| format!("configuration file {}", path.display()))?,
+            ),
+            None => None,
+        };
+        let path = file
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::from_layers(
+            text.as_deref().map(|text| (path.as_str(), text)),
+            environment,
+        )
+    }
+
+    /// A configuration of a file alone, for tests.
+    #[cfg(test)]
+    pub(crate) fn from_text(file: &str) -> Result<Self> {
+        Self::from_layers(Some(("test.toml", file)), std::iter::empty())
+    }
+
+    fn from_layers(
+        file: Option<(&str, &str)>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self> {
+        let table = layers::merge(file, environment)?;
+        let mut sections = typed(table)?;
+        sections.check()?;
+        Ok(sections)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let between = |name: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                bail!("{name} is {value}, expected {low} to {high}")
+            }
+        };
+        between(
+            "partitions in [topics]",
+            self.topics.partitions.into(),
+            1,
+            1_000,
+        )?;
+        between(
+            "max_calls in [delivery]",
+            self.delivery.max_calls as u64,
+            1,
+            10_000,
+        )?;
+        between(
+            "bucket_minutes in [store]",
+            self.store.bucket_minutes.into(),
+            1,
+            1_440,
+        )?;
+        between(
+            "retention_days in [store]",
+            self.store.retention_days.into(),
+            1,
+            3_650,
+        )?;
+        between(
+            "jitter_percent in [retry]",
+            self.retry.jitter_percent.into(),
+            0,
+            100,
+        )?;
+        between(
+            "max_attempts in [retry]",
+            self.retry.max_attempts.into(),
+            0,
+            1_000,
+        )?;
+        self.broker.tls |=
+            !self.broker.tls_ca.is_empty() || !self.broker.tls_certificate.is_empty();
+        self.store.tls |= !self.store.tls_ca.is_empty();
+        self.api.keys.retain(|key| !key.is_empty());
+        Ok(())
+    }
+}
+
+/// Section by section, so that an error names where it is.
+fn typed(table: toml::Table) -> Result<Config> {
+    fn section<T: for<'de> Deserialize<'de>>(table: &toml::Table, name: &str) -> Result<T> {
+        let value = table
+            .get(name)
+            .cloned()
+            .unwrap_or(toml::Value::Table(toml::Table::new()));
+        value.try_into().map_err(|error: toml::de::Error| {
+            anyhow::anyhow!(
+                "section [{name}]: {}",
+                error.to_string().trim().replace('\n', " ")
+            )
+        })
+    }
+    Ok(Config {
+        api: section(&table, "api")?,
+        broker: section(&table, "broker")?,
+        store: section(&table, "store")?,
+        schema_registry: section(&table, "schema_registry")?,
+        topics: section(&table, "topics")?,
+        delivery: section(&table, "delivery")?,
+        retry: section(&table, "retry")?,
+        provider: section(&table, "provider")?,
+        limits: section(&table, "limits")?,
+        log: section(&table, "log")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str) -> Result<Config> {
+        Config::from_text(file)
+    }
+
+    fn error(file: &str) -> String {
+        format!("{:#}", load(file).unwrap_err())
+    }
+
+    #[test]
+    fn the_commented_file_is_a_whole_configuration() {
+        let config = load(DEFAULTS).unwrap();
+        assert_eq!(config.api.listen.to_string(), "127.0.0.1:8000");
+        assert_eq!(config.retry.delays, ["1m", "5m", "15m"]);
+        assert_eq!(config.topics.prefix, "herald.");
+    }
+
+    #[test]
+    fn every_key_of_the_commented_file_says_why() {
+        let mut commented = false;
+        for line in DEFAULTS.lines() {
+            if line.starts_with('#') {
+                commented = true;
+            } else if line.is_empty() || line.starts_with('[') {
+                commented = false;
+            } else if !commented {
+                // A key right below a commented one shares its comment.
+                assert!(
+                    [
+                        "user",
+                        "password",
+                        "tls_key",
+                        "base",
+                        "cap",
+                        "jitter_percent",
+                        "email",
+                        "push",
+                        "slack",
+                        "webhook"
+                    ]
+                    .iter()
+                    .any(|key| line.starts_with(&format!("{key} ")))
+                        || line.starts_with("connect_timeout"),
+                    "{line} has no reason"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let config =
+            load("[api]\nkeys = [\"hunter2\"]\n[store]\npassword = \"hunter2\"\n").unwrap();
+        assert_eq!(config.api.keys[0].reveal(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_section() {
+        for (file, expected) in [
+            ("[api]\nlisten = \"here\"\n", "section [api]"),
+            (
+                "[topics]\npartitions = 0\n",
+                "partitions in [topics] is 0, expected 1 to 1000",
+            ),
+            ("[retry]\npolicy = \"never\"\n", "section [retry]"),
+            ("[delivery]\ntime_to_live = \"soon\"\n", "\"soon\""),
+            ("[broker]\nurl = \"amqp://x\"\n", "amqp://x"),
+        ] {
+            let error = error(file);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

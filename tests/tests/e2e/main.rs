@@ -1,0 +1,23 @@
+//! Herald as its users see it: the built program, HTTP in front, a provider behind.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod bad_input;
+mod crash;
+mod delivery;
+mod events;
+mod process;
+
+use herald_e2e::Engine;
+
+/// A test for each function, on the embedded pair.
+macro_rules! on_the_embedded_engine {
+    ($($test:ident),+ $(,)?) => {
+        mod embedded {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::Engine::Embedded).await;
+            }
+        )+}
+    };
+}
+pub(crate) use on_the_embedded_engine;
