@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use arc_swap::ArcSwap;
 use herald_api::{Api, Keys};
-use herald_broker::{Broker, embedded::EmbeddedBroker};
+use herald_broker::{
+    Broker,
+    embedded::EmbeddedBroker,
+    kafka::{KafkaBroker, KafkaSettings, Sasl, Tls},
+};
 use herald_channels::{
     LogProvider, Provider,
     http::Deadlines,
@@ -223,10 +227,29 @@ fn settings(config: &Config) -> Result<Arc<Settings>> {
 }
 
 fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
-    match &config.broker.url {
-        BrokerUrl::Embedded(directory) => Ok(EmbeddedBroker::open(directory)?),
-        BrokerUrl::Kafka(_) => bail!("this version runs on embedded:DIR alone; Kafka comes next"),
-    }
+    let settings = &config.broker;
+    let brokers = match &settings.url {
+        BrokerUrl::Embedded(directory) => return Ok(EmbeddedBroker::open(directory)?),
+        BrokerUrl::Kafka(brokers) => brokers.clone(),
+    };
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let tls = settings.tls.then(|| Tls {
+        ca: text(&settings.tls_ca),
+        certificate: text(&settings.tls_certificate),
+        key: text(&settings.tls_key),
+    });
+    let sasl = text(&settings.sasl_mechanism).map(|mechanism| Sasl {
+        mechanism,
+        user: settings.user.clone(),
+        password: settings.password.reveal().to_owned(),
+    });
+    Ok(Arc::new(KafkaBroker::connect(KafkaSettings {
+        brokers,
+        tls,
+        sasl,
+        replication_factor: settings.replication_factor,
+        session_timeout: settings.session_timeout.0,
+    })?))
 }
 
 fn store(config: &Config) -> Result<Arc<dyn Store>> {

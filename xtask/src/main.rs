@@ -84,8 +84,8 @@ fn test_steps(steps: &mut Steps) -> Result<()> {
     )?;
     build(steps)?;
     steps.cargo("unit tests", &["test", "--workspace", "--lib", "--bins"])?;
-    // No suite asks for the real servers yet; `cargo xtask soak` and `servers` start them.
-    integration_tests(steps, "contract and end-to-end tests", None)?;
+    let servers = start_servers(steps)?;
+    integration_tests(steps, "contract and end-to-end tests", servers.as_ref())?;
     steps.cargo(
         "examples in the documentation",
         &["test", "--workspace", "--doc"],

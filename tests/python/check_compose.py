@@ -1,6 +1,6 @@
 """Checks a compose file against the Compose specification's JSON schema and prints it as JSON.
 
-usage: compose.py FILE
+usage: check_compose.py FILE
 """
 
 import importlib.util

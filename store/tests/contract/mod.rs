@@ -1,0 +1,502 @@
+//! What every store does, as functions over the seam. `contract!` makes a test of each for a store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+use herald_schemas::{
+    catalog::Kind,
+    ids::{BatchId, DeadLetterId, EventId, NotificationId, RuleId},
+    records::{Attempt, DeadLetter, Event, EventMatched, Failure, Identity, Message, RuleOutcome},
+    rows::{CountKey, Filter, Index, NotificationRow, RowWrite},
+    words::{Channel, Priority, Status},
+};
+use herald_store::{CatalogChange, CatalogOutcome, Claim, Layout, Outcome, Store, StoreError};
+use uuid::Uuid;
+
+pub const LAYOUT: Layout = Layout {
+    status_shards: 3,
+    claim_shards: 3,
+    bucket_minutes: 60,
+    retention_days: 90,
+};
+
+/// After every row of these tests, and within their retention.
+pub fn now() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64
+}
+
+pub fn row(id: NotificationId, status: Status) -> NotificationRow {
+    NotificationRow {
+        identity: Identity {
+            id,
+            recipient: format!("r{}@example.com", id.as_bytes()[15]),
+            channel: Channel::Email,
+            priority: Priority::Normal,
+            batch_id: None,
+            event_id: None,
+            rule_id: None,
+            requeued_from: None,
+            template_id: None,
+            template_version: None,
+            idempotency_key: None,
+            correlation_id: None,
+            traceparent: None,
+            created_at: id.unix_ms(),
+            send_at: None,
+            expires_at: None,
+            catalog_version: 0,
+            source: None,
+        },
+        message: Some(Message {
+            content: "Hello".to_owned(),
+            subject: None,
+            html: None,
+            metadata: None,
+        }),
+        status,
+        attempts: 0,
+        updated_at: id.unix_ms(),
+        sent_at: None,
+        cancelled_at: None,
+        provider_message_id: None,
+        last_error: None,
+        delivery_status: None,
+    }
+}
+
+pub fn fresh(row: NotificationRow) -> RowWrite {
+    RowWrite {
+        row,
+        is_new: true,
+        writes_message: true,
+        calls: Vec::new(),
+    }
+}
+
+fn changed(row: NotificationRow) -> RowWrite {
+    RowWrite {
+        row,
+        is_new: false,
+        writes_message: false,
+        calls: Vec::new(),
+    }
+}
+
+/// Ids of one millisecond each, oldest first.
+fn ids(count: i64) -> Vec<NotificationId> {
+    let start = now() - count;
+    (0..count)
+        .map(|n| NotificationId::derived(start + n, &[Uuid::now_v7().as_bytes()]))
+        .collect()
+}
+
+async fn list(store: &dyn Store, filter: &Filter, per_page: usize) -> Vec<NotificationId> {
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let page = store
+            .list_notifications(filter, before, per_page)
+            .await
+            .unwrap();
+        assert!(page.items.len() <= per_page);
+        all.extend(page.items.iter().map(NotificationRow::id));
+        before = page.next;
+        if before.is_none() {
+            return all;
+        }
+    }
+}
+
+pub async fn setup_can_be_repeated_and_keeps_its_layout(store: &dyn Store) {
+    store.setup(LAYOUT).await.unwrap();
+    assert_eq!(store.layout().await.unwrap(), LAYOUT);
+    let error = store
+        .setup(Layout {
+            status_shards: 4,
+            ..LAYOUT
+        })
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::LayoutChanged(_)), "{error}");
+    assert_eq!(store.layout().await.unwrap(), LAYOUT);
+    store.ping().await.unwrap();
+}
+
+pub async fn rows_are_read_as_they_were_written_in_the_order_asked(store: &dyn Store) {
+    let ids = ids(300);
+    let rows: Vec<NotificationRow> = ids.iter().map(|id| row(*id, Status::Pending)).collect();
+    let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
+    store.write_notifications(&writes, 1).await.unwrap();
+    let unknown = NotificationId::random();
+    let asked: Vec<NotificationId> = ids.iter().rev().copied().chain([unknown]).collect();
+    let read = store.notifications(&asked).await.unwrap();
+    let expected: Vec<Option<NotificationRow>> =
+        rows.into_iter().rev().map(Some).chain([None]).collect();
+    assert_eq!(read, expected);
+}
+
+pub async fn of_two_writes_the_one_with_the_higher_stamp_stands(store: &dyn Store) {
+    let id = NotificationId::random();
+    let pending = row(id, Status::Pending);
+    let sent = NotificationRow {
+        attempts: 1,
+        sent_at: Some(7),
+        provider_message_id: Some("m".to_owned()),
+        ..row(id, Status::Sent)
+    };
+    store
+        .write_notifications(&[fresh(pending.clone())], 5)
+        .await
+        .unwrap();
+    store
+        .write_notifications(&[changed(sent.clone())], 9)
+        .await
+        .unwrap();
+    store
+        .write_notifications(&[changed(pending)], 6)
+        .await
+        .unwrap();
+    assert_eq!(store.notifications(&[id]).await.unwrap(), [Some(sent)]);
+}
+
+pub async fn a_message_may_come_after_the_row(store: &dyn Store) {
+    let id = NotificationId::random();
+    let silent = NotificationRow {
+        message: None,
+        ..row(id, Status::Pending)
+    };
+    let first = RowWrite {
+        writes_message: false,
+        ..fresh(silent)
+    };
+    store.write_notifications(&[first], 1).await.unwrap();
+    let spoken = row(id, Status::Sent);
+    let second = RowWrite {
+        writes_message: true,
+        ..changed(spoken.clone())
+    };
+    store.write_notifications(&[second], 2).await.unwrap();
+    assert_eq!(store.notifications(&[id]).await.unwrap(), [Some(spoken)]);
+}
+
+pub async fn calls_are_kept_in_order_and_once(store: &dyn Store) {
+    let id = NotificationId::random();
+    let call = |number, step| Attempt {
+        number,
+        step,
+        provider: "primary".to_owned(),
+        started_at: 1,
+        latency_ms: 2,
+        error: None,
+        response: Some("ok".to_owned()),
+    };
+    let calls = vec![call(2, 0), call(1, 1), call(1, 0)];
+    let write = RowWrite {
+        calls,
+        ..fresh(row(id, Status::Sent))
+    };
+    store
+        .write_notifications(std::slice::from_ref(&write), 1)
+        .await
+        .unwrap();
+    store.write_notifications(&[write], 2).await.unwrap();
+    assert_eq!(
+        store.calls(id).await.unwrap(),
+        [call(1, 0), call(1, 1), call(2, 0)]
+    );
+}
+
+pub async fn lists_are_newest_first_paged_and_filtered(store: &dyn Store) {
+    let ids = ids(50);
+    let batch = BatchId::random();
+    let rows = ids.iter().enumerate().map(|(n, id)| {
+        let mut row = row(
+            *id,
+            if n % 5 == 0 {
+                Status::Failed
+            } else {
+                Status::Sent
+            },
+        );
+        row.identity.recipient = format!("r{}@example.com", n % 2);
+        row.identity.batch_id = (n < 20).then_some(batch);
+        row
+    });
+    let writes: Vec<RowWrite> = rows.map(fresh).collect();
+    store.write_notifications(&writes, 1).await.unwrap();
+    let expected = |keep: &dyn Fn(usize) -> bool| -> Vec<NotificationId> {
+        (0..50).rev().filter(|n| keep(*n)).map(|n| ids[n]).collect()
+    };
+    let cases: [(Filter, &dyn Fn(usize) -> bool); 5] = [
+        (Filter::default(), &|_| true),
+        (
+            Filter {
+                status: Some(Status::Failed),
+                ..Filter::default()
+            },
+            &|n| n % 5 == 0,
+        ),
+        (
+            Filter {
+                channel: Some(Channel::Sms),
+                ..Filter::default()
+            },
+            &|_| false,
+        ),
+        (
+            Filter {
+                index: Some(Index::Batch(batch.to_string())),
+                ..Filter::default()
+            },
+            &|n| n < 20,
+        ),
+        (
+            Filter {
+                index: Some(Index::Recipient("r1@example.com".to_owned())),
+                from: Some(ids[10].unix_ms()),
+                until: Some(ids[30].unix_ms()),
+                ..Filter::default()
+            },
+            &|n| n % 2 == 1 && (10..30).contains(&n),
+        ),
+    ];
+    for (filter, keep) in cases {
+        for per_page in [7, 50, 100] {
+            assert_eq!(
+                list(store, &filter, per_page).await,
+                expected(keep),
+                "{filter:?}"
+            );
+        }
+    }
+}
+
+pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: &dyn Store) {
+    let key = |status| CountKey {
+        day: 1,
+        status,
+        channel: Channel::Sms,
+        priority: Priority::High,
+    };
+    let (pending, sent) = (key(Status::Pending), key(Status::Sent));
+    assert!(
+        store
+            .advance_totals(0, 0, 10, &[(pending, 3)])
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .advance_totals(0, 0, 10, &[(pending, 3)])
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .advance_totals(0, 10, 20, &[(pending, -3), (sent, 3)])
+            .await
+            .unwrap()
+    );
+    assert!(store.advance_totals(1, 0, 5, &[(sent, 1)]).await.unwrap());
+    let totals = store.totals(0).await.unwrap();
+    assert_eq!(totals.offset, 20);
+    let counts: Vec<_> = totals
+        .counts
+        .into_iter()
+        .filter(|(_, number)| *number != 0)
+        .collect();
+    assert_eq!(counts, [(sent, 3)]);
+    assert_eq!(store.totals(2).await.unwrap().offset, 0);
+}
+
+pub async fn a_claim_learns_of_the_newest_outcome(store: &dyn Store) {
+    let id = NotificationId::random();
+    let claim = |attempt| Claim {
+        id,
+        recipient: "r".to_owned(),
+        attempt,
+        worker: "w".to_owned(),
+    };
+    let outcome = |attempt, body: &[u8]| Outcome {
+        id,
+        recipient: "r".to_owned(),
+        attempt,
+        body: body.to_vec(),
+    };
+    let first = store.claim(&[claim(1)], &[]).await.unwrap();
+    assert_eq!(first[0].outcome, None);
+    // Claimed twice before it is settled: nothing is known yet.
+    assert_eq!(
+        store.claim(&[claim(1)], &[]).await.unwrap()[0].outcome,
+        None
+    );
+    store.claim(&[], &[outcome(1, b"one")]).await.unwrap();
+    assert_eq!(
+        store.claim(&[claim(1)], &[]).await.unwrap()[0].outcome,
+        Some((1, b"one".to_vec()))
+    );
+    // An outcome that comes with the claims is seen by them.
+    let both = store
+        .claim(&[claim(2)], &[outcome(2, b"two")])
+        .await
+        .unwrap();
+    assert_eq!(both[0].outcome, Some((2, b"two".to_vec())));
+}
+
+pub async fn an_event_shows_with_its_matches_whichever_came_first(store: &dyn Store) {
+    let (early, late) = (EventId::random(), EventId::random());
+    let event = |id: EventId| Event {
+        id: Some(id.to_string()),
+        event: "e".to_owned(),
+        payload: "{}".to_owned(),
+        occurred_at: 7,
+        catalog_version: 1,
+        correlation_id: Some("c".to_owned()),
+        traceparent: None,
+    };
+    let matched = |id| EventMatched {
+        event_id: id,
+        catalog_version: 1,
+        at: 8,
+        rules: vec![RuleOutcome {
+            rule_id: RuleId::random(),
+            rule: "r".to_owned(),
+            notification_id: None,
+            reason: Some("no".to_owned()),
+        }],
+        omitted: 0,
+        error: None,
+    };
+    let (of_early, of_late) = (matched(early), matched(late));
+    store
+        .write_matches(std::slice::from_ref(&of_early))
+        .await
+        .unwrap();
+    assert_eq!(store.event(early).await.unwrap(), None);
+    store
+        .write_events(&[(early, event(early)), (late, event(late))])
+        .await
+        .unwrap();
+    assert_eq!(store.event(late).await.unwrap().unwrap().matched, None);
+    store
+        .write_matches(std::slice::from_ref(&of_late))
+        .await
+        .unwrap();
+    store.write_events(&[(late, event(late))]).await.unwrap();
+    for (id, expected) in [(early, of_early), (late, of_late)] {
+        let row = store.event(id).await.unwrap().unwrap();
+        assert_eq!((row.event.as_str(), row.occurred_at), ("e", 7));
+        assert_eq!(row.matched, Some(expected));
+    }
+}
+
+pub async fn dead_letters_keep_their_bytes(store: &dyn Store) {
+    let letter = |n: i64| DeadLetter {
+        id: DeadLetterId::of_record("t", 0, n, now() - 100 + n),
+        stage: "render".to_owned(),
+        error: Failure {
+            kind: "poison".to_owned(),
+            code: "c".to_owned(),
+            message: "m".to_owned(),
+        },
+        at: 1,
+        identity: None,
+        event_id: None,
+        attempts: 0,
+        source_topic: "t".to_owned(),
+        source_partition: 0,
+        source_offset: n,
+        key: Some(vec![0, 255]),
+        value: vec![0, 159, 146, 150],
+        headers: Vec::new(),
+    };
+    let letters: Vec<DeadLetter> = (0..5).map(letter).collect();
+    store.write_dead_letters(&letters).await.unwrap();
+    store.write_dead_letters(&letters[..1]).await.unwrap();
+    assert_eq!(
+        store.dead_letter(letters[3].id).await.unwrap().as_ref(),
+        Some(&letters[3])
+    );
+    let newest = store.list_dead_letters(None, 2).await.unwrap();
+    assert_eq!(newest, [letters[4].clone(), letters[3].clone()]);
+    let older = store
+        .list_dead_letters(Some(newest[1].id), 10)
+        .await
+        .unwrap();
+    assert_eq!(older.len(), 3);
+}
+
+pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: &dyn Store) {
+    let source = |id: Uuid, name: &str| {
+        format!(r#"{{"id":"{id}","name":"{name}","is_active":true,"created_at":1,"updated_at":1}}"#)
+    };
+    let put = |id: Uuid, version, name: &str| CatalogChange::Put {
+        kind: Kind::Source,
+        id,
+        version,
+        name: name.to_owned(),
+        body: source(id, name),
+    };
+    let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
+    let before = store.catalog_version().await.unwrap();
+    let made = store.change_catalog(put(a, 1, "one")).await.unwrap();
+    let CatalogOutcome::Changed(version) = made else {
+        panic!("{made:?}")
+    };
+    assert!(version > before);
+    assert_eq!(
+        store.change_catalog(put(b, 1, "one")).await.unwrap(),
+        CatalogOutcome::NameTaken
+    );
+    assert_eq!(
+        store.change_catalog(put(b, 2, "two")).await.unwrap(),
+        CatalogOutcome::Conflict
+    );
+    // The same again, as after an answer that was lost.
+    assert!(matches!(
+        store.change_catalog(put(a, 1, "one")).await.unwrap(),
+        CatalogOutcome::Changed(_)
+    ));
+    assert!(matches!(
+        store.change_catalog(put(a, 2, "renamed")).await.unwrap(),
+        CatalogOutcome::Changed(_)
+    ));
+    let catalog = store.catalog().await.unwrap();
+    assert_eq!(catalog.sources.len(), 1);
+    assert_eq!(catalog.sources[0].name, "renamed");
+    assert_eq!(catalog.version, store.catalog_version().await.unwrap());
+    let delete = CatalogChange::Delete {
+        kind: Kind::Source,
+        id: a,
+    };
+    assert!(matches!(
+        store.change_catalog(delete.clone()).await.unwrap(),
+        CatalogOutcome::Changed(_)
+    ));
+    assert_eq!(
+        store.change_catalog(delete).await.unwrap(),
+        CatalogOutcome::Conflict
+    );
+    assert!(matches!(
+        store.change_catalog(put(b, 1, "renamed")).await.unwrap(),
+        CatalogOutcome::Changed(_)
+    ));
+}
+
+/// A test for each function, on what `$start` answers: a store that is set up, and what holds it.
+#[macro_export]
+macro_rules! contract {
+    ($start:path: $($test:ident),+ $(,)?) => {$(
+        #[tokio::test]
+        async fn $test() {
+            let (store, _held) = $start().await;
+            contract::$test(&store).await;
+        }
+    )+};
+}
