@@ -10,7 +10,7 @@ use std::{
 };
 
 use herald_test_servers::{
-    KAFKA, REGISTRY, SCYLLA,
+    KAFKA, REGISTRY,
     net::{free_port, http_ok},
     process::{Process, dying_with_parent},
 };
@@ -36,7 +36,6 @@ pub enum Engine {
 #[derive(Debug, Clone)]
 pub struct Servers {
     kafka: String,
-    scylla: String,
     registry: String,
 }
 
@@ -55,14 +54,10 @@ impl Servers {
 impl Engine {
     /// The real servers, where the test command started them; else the test is left out.
     pub fn real(test: &str) -> Option<Self> {
-        match (env::var(KAFKA), env::var(SCYLLA), env::var(REGISTRY)) {
-            (Ok(kafka), Ok(scylla), Ok(registry)) => Some(Self::Real(Servers {
-                kafka,
-                scylla,
-                registry,
-            })),
+        match (env::var(KAFKA), env::var(REGISTRY)) {
+            (Ok(kafka), Ok(registry)) => Some(Self::Real(Servers { kafka, registry })),
             _ => {
-                let reason = format!("{KAFKA}, {SCYLLA} or {REGISTRY} is not set");
+                let reason = format!("{KAFKA} or {REGISTRY} is not set");
                 skip(&format!("{test} on real servers"), &reason);
                 None
             }
@@ -126,6 +121,7 @@ impl System {
     ///
     /// When it does not start; with the end of what it wrote.
     pub fn start(engine: &Engine, provider: &Provider, settings: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
         let mut all = vec![
             ("API_KEYS".to_owned(), KEY.to_owned()),
             (
@@ -134,7 +130,7 @@ impl System {
             ),
         ];
         if let Engine::Real(servers) = engine {
-            all.extend(servers.settings());
+            all.extend(servers.settings(directory.path()));
         }
         all.extend(
             settings
@@ -146,7 +142,7 @@ impl System {
             address: format!("127.0.0.1:{}", free_port()),
             settings: all,
             processes: Vec::new(),
-            directory: TempDir::new().expect("a directory"),
+            directory,
             stopped: false,
         };
         if let Engine::Real(_) = engine {
@@ -268,7 +264,7 @@ impl System {
 
 impl Servers {
     /// Topics and a keyspace of a system's own, so that many share the servers.
-    fn settings(&self) -> Vec<(String, String)> {
+    fn settings(&self, directory: &Path) -> Vec<(String, String)> {
         static SYSTEMS: AtomicU32 = AtomicU32::new(0);
         let number = SYSTEMS.fetch_add(1, Ordering::Relaxed);
         let since = SystemTime::now()
@@ -277,9 +273,10 @@ impl Servers {
         let name = format!("t{}_{}_{number}", since.as_millis(), std::process::id());
         [
             ("HERALD_BROKER_URL", format!("kafka://{}", self.kafka)),
+            // ScyllaDB takes its place once it is there.
             (
                 "HERALD_STORE_URL",
-                format!("scylla://{}/{name}", self.scylla),
+                format!("sqlite:{}", directory.join("store.db").display()),
             ),
             ("HERALD_SCHEMA_REGISTRY_URL", self.registry.clone()),
             ("HERALD_TOPICS_PREFIX", format!("{name}.")),

@@ -4,7 +4,7 @@ use herald_e2e::{Engine, Provider, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-crate::on_the_embedded_engine!(
+herald_e2e::on_both_engines!(
     bad_requests_are_refused_whole_with_every_fault_named,
     keys_routes_and_methods_are_checked,
 );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use herald_e2e::{Engine, Provider, Reply, SOON, System};
 use serde_json::{Value, json};
 
-crate::on_the_embedded_engine!(
+herald_e2e::on_both_engines!(
     all_of_a_thousand_survive_a_kill,
     what_is_in_the_queue_at_ctrl_c_goes_on_at_the_next_start,
 );

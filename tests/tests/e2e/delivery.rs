@@ -3,7 +3,7 @@
 use herald_e2e::{Engine, Provider, Reply, SOON, System};
 use serde_json::json;
 
-crate::on_the_embedded_engine!(
+herald_e2e::on_both_engines!(
     a_notification_reaches_the_provider_and_its_status_the_client,
     what_fails_for_now_is_tried_again,
     what_fails_for_good_becomes_a_dead_letter,

@@ -3,7 +3,7 @@
 use herald_e2e::{Engine, Provider, SOON, System};
 use serde_json::{Value, json};
 
-crate::on_the_embedded_engine!(
+herald_e2e::on_both_engines!(
     an_event_becomes_a_notification_for_each_rule_that_matches,
     a_rule_works_for_the_very_next_event,
 );
