@@ -170,6 +170,15 @@ impl<'v, 'f> Fields<'v, 'f> {
         }
     }
 
+    /// A text that a new object must have; a change may leave it out, and not empty it.
+    pub(crate) fn needed(&mut self, is_new: bool, name: &str, max: usize) -> Option<String> {
+        if is_new || self.has(name) {
+            self.required(name, max)
+        } else {
+            None
+        }
+    }
+
     /// One of a set of words.
     pub(crate) fn word<W: std::str::FromStr>(&mut self, name: &str) -> Option<W> {
         let text = self.text(name, 64)?;

@@ -5,6 +5,7 @@
 //! before it has got there.
 
 mod body;
+mod catalog;
 mod dead_letters;
 mod events;
 mod fault;
@@ -23,7 +24,9 @@ use herald_runtime::{catalogs::Catalogs, outbox::Outbox, progress::Progress};
 use herald_stages::{Settings, snapshot::Snapshot};
 use herald_store::Store;
 use poem::{
-    Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server, get, handler,
+    Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
+    endpoint::make_sync,
+    get,
     http::StatusCode,
     listener::TcpAcceptor,
     web::{Data, Json},
@@ -108,11 +111,14 @@ pub fn openapi() -> String {
     service().spec()
 }
 
-#[handler]
-async fn document() -> Response {
-    Response::builder()
-        .content_type("application/json")
-        .body(openapi())
+/// Answers with the document, which is made once.
+fn document() -> impl Endpoint<Output = Response> {
+    let document = openapi();
+    make_sync(move |_| {
+        Response::builder()
+            .content_type("application/json")
+            .body(document.clone())
+    })
 }
 
 /// Serves until `shutdown` resolves, and then finishes what is being served.
@@ -125,7 +131,7 @@ pub async fn serve(
     let app = Route::new()
         .at("/healthz", get(health::alive))
         .at("/readyz", get(health::ready))
-        .at("/openapi.json", get(document))
+        .at("/openapi.json", get(document()))
         .nest("/swagger", service.swagger_ui())
         .nest("/api", service)
         .data(api.keys.clone())

@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 use crate::{
     Api, Parts, Tag,
     body::{self, Body, Fields},
+    catalog::{Deleted, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
-    sources::{Deleted, put, remove},
     time,
 };
 
@@ -148,27 +148,21 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
     let mut faults = Faults::default();
     let mut fields = Fields::of(body, &mut faults);
     let is_new = before.is_none();
-    let required = |fields: &mut Fields<'_, '_>, name: &str, max| {
-        if is_new || fields.has(name) {
-            fields.required(name, max)
-        } else {
-            None
-        }
-    };
-    let name = required(&mut fields, "name", 255);
-    let event = required(&mut fields, "event", 255);
+    let name = fields.needed(is_new, "name", 255);
+    let event = fields.needed(is_new, "event", 255);
     if event
         .as_ref()
         .is_some_and(|event| catalog.source(event).is_none())
     {
         fields.fault("event", "The selected event is invalid.");
     }
-    let has_template = required(&mut fields, "template_id", 64).is_some();
-    let template_id: Option<TemplateId> = has_template.then(|| fields.id("template_id")).flatten();
+    let template_id: Option<TemplateId> = fields
+        .needed(is_new, "template_id", 64)
+        .and_then(|_| fields.id("template_id"));
     if template_id.is_some_and(|id| catalog.template(id, None).is_none()) {
         fields.fault("template_id", "The selected template_id is invalid.");
     }
-    let recipient = required(&mut fields, "recipient", 4_096);
+    let recipient = fields.needed(is_new, "recipient", 4_096);
     if let Some(Err(error)) = recipient.as_deref().map(template::check) {
         fields.fault(
             "recipient",

@@ -5,14 +5,13 @@ use herald_schemas::{
     catalog::{EventSource, Kind},
     ids::SourceId,
 };
-use herald_store::{CatalogChange, CatalogOutcome};
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     Api, Parts, Tag,
     body::{Body, Fields},
+    catalog::{Deleted, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
     time,
@@ -54,14 +53,6 @@ enum Created {
     /// Made.
     #[oai(status = 201)]
     Created(Json<Source>),
-}
-
-/// It is gone.
-#[derive(ApiResponse)]
-pub(crate) enum Deleted {
-    /// It is gone.
-    #[oai(status = 204)]
-    Deleted,
 }
 
 pub(crate) struct Routes;
@@ -163,11 +154,7 @@ fn check(body: &Value, before: Option<EventSource>) -> Result<EventSource, Fault
     let mut faults = Faults::default();
     let mut fields = Fields::of(body, &mut faults);
     let is_new = before.is_none();
-    let name = if is_new || fields.has("name") {
-        fields.required("name", 255)
-    } else {
-        None
-    };
+    let name = fields.needed(is_new, "name", 255);
     let description = fields.text("description", 4_096);
     let schema = fields.object("schema").cloned().map(Value::Object);
     let is_active = fields.boolean("is_active");
@@ -203,56 +190,5 @@ fn shown(source: &EventSource) -> Source {
         is_active: source.is_active,
         created_at: time::format(source.created_at),
         updated_at: time::format(source.updated_at),
-    }
-}
-
-/// Writes an object of the catalog.
-pub(crate) async fn put(
-    api: &Api,
-    kind: Kind,
-    id: uuid::Uuid,
-    version: i32,
-    name: &str,
-    object: &impl Serialize,
-) -> Result<(), Fault> {
-    let body =
-        serde_json::to_string(object).map_err(|error| Fault::bad_request(error.to_string()))?;
-    let change = CatalogChange::Put {
-        kind,
-        id,
-        version,
-        name: name.to_owned(),
-        body,
-    };
-    match api.store.change_catalog(change).await? {
-        CatalogOutcome::Changed(version) => {
-            // The next request of this process sees it, however soon it comes.
-            api.catalogs.at_least(version).await?;
-            Ok(())
-        }
-        CatalogOutcome::NameTaken => Err(Faults::only("name", "The name has already been taken.")),
-        CatalogOutcome::Conflict => Err(Fault::conflict(format!(
-            "The {kind} was changed by somebody else."
-        ))),
-    }
-}
-
-/// Takes an object out of the catalog.
-pub(crate) async fn remove(
-    api: &Api,
-    kind: Kind,
-    id: uuid::Uuid,
-    what: &str,
-) -> Result<Deleted, Fault> {
-    match api
-        .store
-        .change_catalog(CatalogChange::Delete { kind, id })
-        .await?
-    {
-        CatalogOutcome::Changed(version) => {
-            api.catalogs.at_least(version).await?;
-            Ok(Deleted::Deleted)
-        }
-        CatalogOutcome::NameTaken | CatalogOutcome::Conflict => Err(Fault::not_found(what)),
     }
 }

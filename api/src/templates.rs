@@ -13,9 +13,9 @@ use serde_json::{Map, Value};
 use crate::{
     Api, Parts, Tag,
     body::{self, Body, Fields},
+    catalog::{Deleted, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
-    sources::{Deleted, put, remove},
     time,
 };
 
@@ -171,17 +171,11 @@ fn check(body: &Value, before: Option<Template>) -> Result<Template, Fault> {
     let mut faults = Faults::default();
     let mut fields = Fields::of(body, &mut faults);
     let is_new = before.is_none();
-    let required = |fields: &mut Fields<'_, '_>, name: &str, max| {
-        if is_new || fields.has(name) {
-            fields.required(name, max)
-        } else {
-            None
-        }
-    };
-    let name = required(&mut fields, "name", 255);
-    let has_channel = required(&mut fields, "channel", 64).is_some();
-    let channel: Option<Channel> = has_channel.then(|| fields.word("channel")).flatten();
-    let content = required(&mut fields, "content", MAX_TEXT);
+    let name = fields.needed(is_new, "name", 255);
+    let channel: Option<Channel> = fields
+        .needed(is_new, "channel", 64)
+        .and_then(|_| fields.word("channel"));
+    let content = fields.needed(is_new, "content", MAX_TEXT);
     let subject = fields.text("subject", 998);
     let html = fields.text("html", MAX_TEXT);
     let defaults = fields.object("default_variables").cloned();

@@ -6,11 +6,14 @@ use std::{
     net::SocketAddr,
     path::{Path, absolute},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use herald_runtime::{catalogs::Catalogs, stage::Stage, worker::Shutdown};
+use herald_runtime::{
+    stage::Stage,
+    worker::{Shutdown, now},
+};
 use herald_store::Store;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
@@ -45,7 +48,7 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     let listener = bind(&config, listen).await?;
     outside.set_up().await?;
     let inside = outside.inside(&config).await?;
-    welcome(&config, listener.local_addr()?, &data)?;
+    welcome(&config, listener.local_addr()?, &data);
     serve(&config, inside, Some(listener), Stage::ALL.to_vec()).await
 }
 
@@ -107,9 +110,9 @@ async fn serve(
 ) -> Result<()> {
     let (trigger, shutdown) = Shutdown::new();
     let signals = tokio::spawn(ask_on_signal(trigger));
-    let store = inside.store();
+    let (store, catalogs) = (inside.store(), Arc::clone(&inside.catalogs));
     let housekeeping = [
-        tokio::spawn(keep_fresh(Arc::clone(&inside.catalogs))),
+        tokio::spawn(async move { catalogs.keep_fresh(CATALOG_INTERVAL).await }),
         tokio::spawn(expire(store)),
     ];
     let api = async {
@@ -143,17 +146,10 @@ async fn serve(
     ended
 }
 
-async fn keep_fresh(catalogs: Arc<Catalogs>) {
-    catalogs.keep_fresh(CATALOG_INTERVAL).await;
-}
-
 async fn expire(store: Arc<dyn Store>) {
     loop {
         tokio::time::sleep(EXPIRE_INTERVAL).await;
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        if let Err(error) = store.expire(since.as_millis() as i64).await {
+        if let Err(error) = store.expire(now()).await {
             warn!(%error, "expired rows stay for now");
         }
     }
@@ -196,7 +192,7 @@ fn worker_name() -> String {
     format!("{}/{}", host.trim(), std::process::id())
 }
 
-fn welcome(config: &Config, address: SocketAddr, data: &Path) -> Result<()> {
+fn welcome(config: &Config, address: SocketAddr, data: &Path) {
     let key = config.api.keys.first().map_or("", |key| key.reveal());
     let base = format!("http://{address}");
     let text = format!(
@@ -219,5 +215,4 @@ Ctrl-C stops; the next start goes on where this one ended.
     );
     // A closed terminal is no reason to stop.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
 }

@@ -40,6 +40,16 @@ pub struct Event {
     pub traceparent: Option<String>,
 }
 
+impl Event {
+    /// The event's id: the producer's own, else one of where its record lies.
+    pub fn event_id(&self, topic: &str, partition: i32, offset: i64, timestamp: UnixMs) -> EventId {
+        match &self.id {
+            Some(own) => EventId::from_producer(own, self.occurred_at),
+            None => EventId::of_record(topic, partition, offset, timestamp),
+        }
+    }
+}
+
 /// Somebody is to be notified. Topics `notifications.{lane}` and `scheduled`, keyed by recipient.
 ///
 /// Also written by producers outside Herald, so it is flat and most of it may be left out.
@@ -113,6 +123,33 @@ pub struct NotificationRequested {
     /// Left out by producers outside; then render writes the first status.
     #[serde(default)]
     pub accepted_by: Option<String>,
+}
+
+impl NotificationRequested {
+    /// Who is notified, once the words and the id are known to be good; accepted by the API: no
+    /// record is its source.
+    pub fn identity(&self, id: NotificationId, channel: Channel, priority: Priority) -> Identity {
+        Identity {
+            id,
+            recipient: self.recipient.clone(),
+            channel,
+            priority,
+            batch_id: self.batch_id,
+            event_id: self.event_id,
+            rule_id: self.rule_id,
+            requeued_from: self.requeued_from,
+            template_id: self.template_id,
+            template_version: self.template_version,
+            idempotency_key: self.idempotency_key.clone(),
+            correlation_id: self.correlation_id.clone(),
+            traceparent: self.traceparent.clone(),
+            created_at: self.created_at,
+            send_at: self.send_at,
+            expires_at: self.expires_at,
+            catalog_version: self.catalog_version,
+            source: None,
+        }
+    }
 }
 
 fn normal() -> String {

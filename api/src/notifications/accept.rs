@@ -4,7 +4,7 @@
 use herald_runtime::worker::now;
 use herald_schemas::{
     ids::{BatchId, NotificationId, TemplateId},
-    records::{Identity, Message, NotificationRequested, StatusChanged},
+    records::{Message, NotificationRequested, StatusChanged},
     rows::NotificationRow,
     words::{Channel, Priority, Status},
 };
@@ -84,10 +84,9 @@ fn is_traceparent(text: &str) -> bool {
 
 fn new_traceparent() -> String {
     let trace = Uuid::now_v7().simple();
-    let (span, _) = Uuid::now_v7().as_u64_pair();
     // A version 7 id starts with the time: its second half is the random one.
-    let random = Uuid::now_v7().as_u64_pair().1;
-    format!("00-{trace}-{:016x}-01", span.rotate_left(17) ^ random)
+    let (_, span) = Uuid::now_v7().as_u64_pair();
+    format!("00-{trace}-{span:016x}-01")
 }
 
 /// A request that may be written.
@@ -171,8 +170,9 @@ impl Common<'_> {
     /// The record of one notification; none when something is wrong with it.
     fn request(&self, mut fields: Fields<'_, '_>) -> Option<NotificationRequested> {
         let recipient = fields.required("recipient", 4_096);
-        let has_channel = fields.required("channel", 64).is_some();
-        let channel: Option<Channel> = has_channel.then(|| fields.word("channel")).flatten();
+        let channel: Option<Channel> = fields
+            .required("channel", 64)
+            .and_then(|_| fields.word("channel"));
         let priority: Option<Priority> = fields.word("priority");
         if let (Some(channel), Some(recipient)) = (channel, &recipient)
             && let Err(problem) = recipient::check(channel, recipient)
@@ -299,26 +299,11 @@ pub(super) async fn write(
 }
 
 fn first_status(request: &NotificationRequested) -> Option<StatusChanged> {
-    let identity = Identity {
-        id: request.id.as_deref()?.parse().ok()?,
-        recipient: request.recipient.clone(),
-        channel: request.channel.parse().ok()?,
-        priority: request.priority.parse().ok()?,
-        batch_id: request.batch_id,
-        event_id: None,
-        rule_id: None,
-        requeued_from: None,
-        template_id: request.template_id,
-        template_version: request.template_version,
-        idempotency_key: request.idempotency_key.clone(),
-        correlation_id: request.correlation_id.clone(),
-        traceparent: request.traceparent.clone(),
-        created_at: request.created_at,
-        send_at: None,
-        expires_at: None,
-        catalog_version: request.catalog_version,
-        source: None,
-    };
+    let identity = request.identity(
+        request.id.as_deref()?.parse().ok()?,
+        request.channel.parse().ok()?,
+        request.priority.parse().ok()?,
+    );
     let message = Message {
         content: request.content.clone()?,
         subject: request.subject.clone(),

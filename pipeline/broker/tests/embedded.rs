@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use contract::{Engine, numbered, outgoing, read, reading, spec, unique, value};
+use contract::{Engine, numbered, outgoing, read, reading, send, spec, subscribe, unique, value};
 use herald_broker::{Broker, BrokerError, Partition, TopicSpec, embedded::EmbeddedBroker};
 use tempfile::TempDir;
 
@@ -58,17 +58,11 @@ async fn a_second_member_of_a_group_is_told_so_until_the_first_is_gone() {
     let engine = Embedded::start().await.unwrap();
     let broker = engine.broker();
     let topic = contract::topic(&*broker, 1).await;
-    let first = broker
-        .subscribe(reading(&[&topic], Some("g")))
-        .await
-        .unwrap();
+    let first = subscribe(&*broker, &[&topic], Some("g")).await;
     let second = broker.subscribe(reading(&[&topic], Some("g"))).await;
     assert!(matches!(second, Err(BrokerError::Held(_))));
     first.close().await;
-    broker
-        .subscribe(reading(&[&topic], Some("g")))
-        .await
-        .unwrap();
+    subscribe(&*broker, &[&topic], Some("g")).await;
 }
 
 #[tokio::test]
@@ -82,7 +76,7 @@ async fn what_is_no_longer_in_memory_is_read_from_the_file() {
             .map(|i| outgoing(&topic, "k", format!("{i:>3}{}", "x".repeat(100_000))));
         producer.send(batch.collect()).await.unwrap();
     }
-    let mut consumer = broker.subscribe(reading(&[&topic], None)).await.unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], None).await;
     let records = read(&mut *consumer, 40).await;
     let numbers: Vec<usize> = records
         .iter()
@@ -128,7 +122,7 @@ async fn retention_frees_space_and_keeps_offsets() {
     let producer = broker.producer().await.unwrap();
     let position = producer.send(batch(1)).await.unwrap()[0];
     assert_eq!(position.offset, 1_000);
-    let mut consumer = broker.subscribe(reading(&[&old.name], None)).await.unwrap();
+    let mut consumer = subscribe(&*broker, &[&old.name], None).await;
     assert_eq!(read(&mut *consumer, 2).await[0].offset, 999);
 }
 
@@ -144,21 +138,12 @@ async fn a_compacted_topic_keeps_the_newest_of_each_key() {
         .setup(std::slice::from_ref(&compacted))
         .await
         .unwrap();
-    broker
-        .producer()
-        .await
-        .unwrap()
-        .send(numbered(&compacted.name, 0..95))
-        .await
-        .unwrap();
+    send(&*broker, numbered(&compacted.name, 0..95)).await;
     engine.broker.delete_expired().await.unwrap();
     drop(broker);
     let engine = engine.restart().await;
     let broker = engine.broker();
-    let mut consumer = broker
-        .subscribe(reading(&[&compacted.name], None))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&compacted.name], None).await;
     let numbers: Vec<String> = read(&mut *consumer, 10).await.iter().map(value).collect();
     assert_eq!(numbers, (85..95).map(|i| i.to_string()).collect::<Vec<_>>());
 }
@@ -219,7 +204,7 @@ async fn a_kill_in_the_middle_of_an_append_loses_nothing_acked_and_leaves_nothin
             total >= (acked as i64 + 1) * 7,
             "{total} records, {acked} batches acked"
         );
-        let mut consumer = broker.subscribe(reading(&["t"], None)).await.unwrap();
+        let mut consumer = subscribe(&*broker, &["t"], None).await;
         let records = read(&mut *consumer, total as usize).await;
         for partition in &partitions {
             let offsets = records

@@ -212,15 +212,8 @@ async fn write_partition(
 }
 
 fn event_id(record: &Record, event: &Event) -> EventId {
-    match &event.id {
-        Some(own) => EventId::from_producer(own, event.occurred_at),
-        None => EventId::of_record(
-            &record.partition.topic,
-            record.partition.index,
-            record.offset,
-            record.timestamp,
-        ),
-    }
+    let Partition { topic, index } = &record.partition;
+    event.event_id(topic, *index, record.offset, record.timestamp)
 }
 
 fn frontier(records: &[Record]) -> Offsets {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use herald_broker::{Acks, Consumer, Partition, Record, Revocation, Start, Subscription, Turn};
 use herald_schemas::{
     codec::{AvroRecord, DecodeError},
@@ -185,7 +186,7 @@ impl<T: Transform> Runner<T> {
                 Turn::Revoking(revocation) => self.let_go(revocation).await?,
             }
             self.handle_due().await?;
-            self.settle().await?;
+            self.settle()?;
         }
         self.drain(DRAIN).await
     }
@@ -322,9 +323,9 @@ impl<T: Transform> Runner<T> {
     }
 
     /// Completes the batches that are acked by now, oldest first.
-    async fn settle(&mut self) -> Result<(), StageError> {
+    fn settle(&mut self) -> Result<(), StageError> {
         while let Some(oldest) = self.in_flight.front_mut() {
-            let Ok(acked) = timeout(Duration::ZERO, &mut oldest.acks).await else {
+            let Some(acked) = (&mut oldest.acks).now_or_never() else {
                 break;
             };
             acked?;

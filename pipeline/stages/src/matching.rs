@@ -156,15 +156,12 @@ fn shortened(value: &Value) -> String {
 
 /// An event → a request and a first status for each rule that holds, and what all rules said.
 pub fn process(event: Event, source: &Source<'_>, context: &Context<'_>) -> Verdict {
-    let id = match &event.id {
-        Some(own) => EventId::from_producer(own, event.occurred_at),
-        None => EventId::of_record(
-            source.topic,
-            source.partition,
-            source.offset,
-            source.timestamp,
-        ),
-    };
+    let id = event.event_id(
+        source.topic,
+        source.partition,
+        source.offset,
+        source.timestamp,
+    );
     let payload = match check(&event, context.catalog) {
         Ok(payload) => payload,
         Err(error) => return refuse(id, error, source, context),

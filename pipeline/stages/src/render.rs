@@ -130,28 +130,12 @@ fn identity(
             source.timestamp,
         ),
     };
+    let identity = request.identity(id, channel, priority);
     Ok(Identity {
-        id,
-        recipient: request.recipient.clone(),
-        channel,
-        priority,
-        batch_id: request.batch_id,
-        event_id: request.event_id,
-        rule_id: request.rule_id,
-        requeued_from: request.requeued_from,
-        template_id: request.template_id,
-        template_version: request.template_version,
-        idempotency_key: request.idempotency_key.clone(),
-        correlation_id: request
-            .correlation_id
-            .clone()
-            .or_else(|| source.correlation_id()),
-        traceparent: request.traceparent.clone().or_else(|| source.traceparent()),
-        created_at: request.created_at,
-        send_at: request.send_at,
-        expires_at: request.expires_at,
-        catalog_version: request.catalog_version,
+        correlation_id: identity.correlation_id.or_else(|| source.correlation_id()),
+        traceparent: identity.traceparent.or_else(|| source.traceparent()),
         source: (accepted != Accepted::Whole).then(|| source.provenance()),
+        ..identity
     })
 }
 

@@ -93,19 +93,14 @@ fn put(
 ) -> Result<CatalogOutcome, StoreError> {
     let newest = newest(connection, kind, id)?;
     let is_template = kind == Kind::Template;
-    match &newest {
-        Some(newest) if newest.retired => return Ok(CatalogOutcome::Conflict),
-        Some(newest) if newest.name == name && newest.body == body => {
-            let made_before = if is_template {
-                newest.version == version
-            } else {
-                true
-            };
-            if made_before {
-                return Ok(CatalogOutcome::Changed(self::version(connection)?));
-            }
+    if let Some(newest) = &newest {
+        if newest.retired {
+            return Ok(CatalogOutcome::Conflict);
         }
-        _ => {}
+        let is_the_same = newest.name == name && newest.body == body;
+        if is_the_same && (!is_template || newest.version == version) {
+            return Ok(CatalogOutcome::Changed(self::version(connection)?));
+        }
     }
     let follows = match &newest {
         None => version == 1,

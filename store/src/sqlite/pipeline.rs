@@ -232,15 +232,9 @@ pub(super) fn expire(
         "cancel_marks",
         "claims",
     ] {
-        let key = if table == "claims" {
-            "(id, attempt)"
-        } else {
-            "id"
-        };
-        let columns = key.trim_matches(['(', ')']);
         let sql = format!(
-            "DELETE FROM {table} WHERE {key} IN
-             (SELECT {columns} FROM {table} WHERE id < ? ORDER BY id LIMIT ?)"
+            "DELETE FROM {table} WHERE id IN
+             (SELECT id FROM {table} WHERE id < ? ORDER BY id LIMIT ?)"
         );
         connection
             .prepare_cached(&sql)?

@@ -87,6 +87,20 @@ pub fn reading(topics: &[&str], group: Option<&str>) -> Subscription {
     }
 }
 
+/// Writes a batch and waits for its acks.
+pub async fn send(broker: &dyn Broker, batch: Vec<Outgoing>) {
+    broker.producer().await.unwrap().send(batch).await.unwrap();
+}
+
+/// Reads as [`reading`] says.
+pub async fn subscribe(
+    broker: &dyn Broker,
+    topics: &[&str],
+    group: Option<&str>,
+) -> Box<dyn Consumer> {
+    broker.subscribe(reading(topics, group)).await.unwrap()
+}
+
 pub fn value(record: &Record) -> String {
     String::from_utf8(record.value.to_vec()).unwrap()
 }
@@ -175,10 +189,7 @@ pub async fn what_is_produced_is_read_with_all_it_has<E: Engine>(engine: E) {
     let positions = producer.send(batch.clone()).await.unwrap();
     assert_eq!(positions.len(), 3);
 
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     let records = read(&mut *consumer, 3).await;
     for ((record, sent), position) in records.iter().zip(&batch).zip(&positions) {
         assert_eq!(
@@ -215,10 +226,7 @@ pub async fn a_key_keeps_its_order_and_its_partition<E: Engine>(engine: E) {
     for acks in acks {
         assert_eq!(acks.await.unwrap().len(), 50);
     }
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     let records = read(&mut *consumer, 1_000).await;
     let mut by_key: HashMap<Bytes, Vec<&Record>> = HashMap::new();
     for record in &records {
@@ -243,17 +251,8 @@ pub async fn a_key_keeps_its_order_and_its_partition<E: Engine>(engine: E) {
 pub async fn a_group_goes_on_where_it_committed<E: Engine>(engine: E) {
     let broker = engine.broker();
     let (topic, group) = (topic(&*broker, 2).await, unique("g"));
-    broker
-        .producer()
-        .await
-        .unwrap()
-        .send(numbered(&topic, 0..100))
-        .await
-        .unwrap();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&group)))
-        .await
-        .unwrap();
+    send(&*broker, numbered(&topic, 0..100)).await;
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&group)).await;
     let records = read(&mut *consumer, 100).await;
     let frontier = done(&records[..60]);
     consumer.commit(&frontier);
@@ -272,10 +271,7 @@ pub async fn a_group_goes_on_where_it_committed<E: Engine>(engine: E) {
 
     let engine = engine.restart().await;
     let broker = engine.broker();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&group)))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&group)).await;
     let mut again: Vec<String> = read(&mut *consumer, pending.len())
         .await
         .iter()
@@ -295,17 +291,8 @@ pub async fn a_group_goes_on_where_it_committed<E: Engine>(engine: E) {
 pub async fn closing_commits_what_was_noted<E: Engine>(engine: E) {
     let broker = engine.broker();
     let (topic, group) = (topic(&*broker, 1).await, unique("g"));
-    broker
-        .producer()
-        .await
-        .unwrap()
-        .send(numbered(&topic, 0..10))
-        .await
-        .unwrap();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&group)))
-        .await
-        .unwrap();
+    send(&*broker, numbered(&topic, 0..10)).await;
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&group)).await;
     let records = read(&mut *consumer, 10).await;
     consumer.commit(&done(&records));
     consumer.close().await;
@@ -320,18 +307,9 @@ pub async fn closing_commits_what_was_noted<E: Engine>(engine: E) {
 pub async fn another_group_reads_everything_for_itself<E: Engine>(engine: E) {
     let broker = engine.broker();
     let topic = topic(&*broker, 2).await;
-    broker
-        .producer()
-        .await
-        .unwrap()
-        .send(numbered(&topic, 0..20))
-        .await
-        .unwrap();
+    send(&*broker, numbered(&topic, 0..20)).await;
     for group in [Some(unique("a")), Some(unique("b")), None] {
-        let mut consumer = broker
-            .subscribe(reading(&[&topic], group.as_deref()))
-            .await
-            .unwrap();
+        let mut consumer = subscribe(&*broker, &[&topic], group.as_deref()).await;
         assert_eq!(read(&mut *consumer, 20).await.len(), 20);
         consumer.close().await;
     }
@@ -356,10 +334,7 @@ pub async fn a_paused_partition_is_silent_and_loses_nothing<E: Engine>(engine: E
     let topic = topic(&*broker, 2).await;
     let producer = broker.producer().await.unwrap();
     producer.send(numbered(&topic, 0..500)).await.unwrap();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     // An assignment starts with nothing paused, so it is waited for.
     let until = Instant::now() + PATIENCE;
     while !matches!(consumer.next(SHORT).await.unwrap(), Turn::Assigned(_)) {
@@ -403,17 +378,8 @@ pub async fn a_paused_partition_is_silent_and_loses_nothing<E: Engine>(engine: E
 pub async fn seeking_reads_again_from_there<E: Engine>(engine: E) {
     let broker = engine.broker();
     let topic = topic(&*broker, 1).await;
-    broker
-        .producer()
-        .await
-        .unwrap()
-        .send(numbered(&topic, 0..300))
-        .await
-        .unwrap();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    send(&*broker, numbered(&topic, 0..300)).await;
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     let first = read(&mut *consumer, 150).await;
     let partition = first[0].partition.clone();
     consumer
@@ -437,10 +403,7 @@ pub async fn lag_counts_what_was_not_read<E: Engine>(engine: E) {
         .await
         .unwrap();
     assert_eq!(ends, Offsets::from([(partition.clone(), 250)]));
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     let records = read(&mut *consumer, 1).await;
     let lag = consumer.lag().await.unwrap();
     assert_eq!(lag, [(partition, 250 - records.len() as i64)]);
@@ -460,10 +423,7 @@ pub async fn many_topics_are_read_together<E: Engine>(engine: E) {
         .flat_map(|topic| numbered(topic, 0..30))
         .collect();
     assert_eq!(producer.send(batch).await.unwrap().len(), 90);
-    let mut consumer = broker
-        .subscribe(reading(&[&a, &b, &c], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&a, &b, &c], Some(&unique("g"))).await;
     let records = read(&mut *consumer, 90).await;
     for topic in [&a, &b, &c] {
         assert_eq!(
@@ -482,10 +442,7 @@ pub async fn dropping_the_acks_takes_nothing_back<E: Engine>(engine: E) {
     let topic = topic(&*broker, 1).await;
     let producer = broker.producer().await.unwrap();
     drop(producer.enqueue(numbered(&topic, 0..10)).await.unwrap());
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     assert_eq!(read(&mut *consumer, 10).await.len(), 10);
     assert!(producer.send(Vec::new()).await.unwrap().is_empty());
     consumer.close().await;
@@ -495,10 +452,7 @@ pub async fn waiting_ends_in_time_and_can_be_given_up<E: Engine>(engine: E) {
     let broker = engine.broker();
     let topic = topic(&*broker, 1).await;
     let producer = broker.producer().await.unwrap();
-    let mut consumer = broker
-        .subscribe(reading(&[&topic], Some(&unique("g"))))
-        .await
-        .unwrap();
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&unique("g"))).await;
     producer.send(numbered(&topic, 0..1)).await.unwrap();
     read(&mut *consumer, 1).await;
     let started = Instant::now();
