@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     cluster::{ANSWER_WITHIN, Cluster, blocking, list},
+    committer::Committer,
     errors::{failed, failed_for},
     lock,
     member::{Assigned, Context, Event, Link, Member, Native, Queue, queues},
@@ -90,6 +91,10 @@ impl KafkaConsumer {
             link: Arc::clone(&link),
             events: tell,
             ended: end,
+            committer: what
+                .group
+                .as_ref()
+                .map(|_| Committer::new(Arc::clone(&native), Arc::clone(&link))),
         };
         member.start()?;
         Ok(Self {

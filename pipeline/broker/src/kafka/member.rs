@@ -1,7 +1,7 @@
 //! The half of a consumer that speaks for the member of the group: a thread of its own.
 //!
 //! It polls librdkafka's main queue, so that a rebalance is answered while the program works on
-//! something else, and it commits. It sees no records: before partitions are assigned, each gets a
+//! something else. It sees no records: before partitions are assigned, each gets a
 //! queue of its own, which goes to the other half. So a program that is slow leaves its records
 //! where they are, and librdkafka stops fetching by itself; nothing has to be paused for that.
 //!
@@ -15,24 +15,23 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     config::RDKafkaLogLevel,
-    consumer::{
-        BaseConsumer, CommitMode, Consumer as _, ConsumerContext, base_consumer::PartitionQueue,
-    },
-    error::{KafkaError, KafkaResult},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
+    error::KafkaError,
     types::RDKafkaRespErr,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     cluster::list,
+    committer::Committer,
     errors::{self, failed},
     lock,
     notes::Notes,
@@ -44,7 +43,7 @@ use crate::{BrokerError, Partition, Revocation};
 const REVOKED_WITHIN: Duration = Duration::from_secs(20);
 /// How much longer they may really take: the program counts from when it hears of it.
 const REVOKED_GRACE: Duration = Duration::from_secs(5);
-/// How often noted offsets are committed, and how soon the end is noticed.
+/// How soon the end is noticed.
 const TICK: Duration = Duration::from_millis(50);
 /// The same while the program lets partitions go.
 const TICK_REVOKING: Duration = Duration::from_millis(5);
@@ -99,7 +98,7 @@ impl Link {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    fn is_leaving(&self) -> bool {
+    pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
 }
@@ -108,7 +107,6 @@ impl Link {
 pub(super) struct Context {
     link: Arc<Link>,
     changes: Mutex<VecDeque<Change>>,
-    committing: AtomicBool,
 }
 
 enum Change {
@@ -124,7 +122,6 @@ impl Context {
         Self {
             link,
             changes: Mutex::default(),
-            committing: AtomicBool::new(false),
         }
     }
 }
@@ -159,23 +156,6 @@ impl ConsumerContext for Context {
             Change::Revoke { partitions, lost }
         };
         lock(&self.changes).push_back(change);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.committing.store(false, Ordering::Relaxed);
-        let refused = match result {
-            Ok(()) => offsets
-                .elements()
-                .iter()
-                .filter(|element| element.error().is_err())
-                .map(|element| Partition::new(element.topic(), element.partition()))
-                .collect(),
-            Err(error) => {
-                info!(%error, "offsets not committed; trying again");
-                partitions_of(offsets)
-            }
-        };
-        lock(&self.link.notes).failed(&refused);
     }
 }
 
@@ -220,20 +200,19 @@ pub(super) struct Member {
     pub(super) events: mpsc::Sender<Event>,
     /// Dropped when the thread has ended.
     pub(super) ended: oneshot::Sender<()>,
+    pub(super) committer: Option<Arc<Committer>>,
 }
 
 impl Member {
     pub(super) fn start(self) -> Result<(), BrokerError> {
+        let commits = self.committer.as_ref().map(Committer::start).transpose()?;
         let thread = thread::Builder::new().name("kafka-member".to_owned());
-        match thread.spawn(move || self.run()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(BrokerError::Fatal(format!(
-                "cannot start a thread: {error}"
-            ))),
-        }
+        let started = thread.spawn(move || self.run(commits));
+        started.map_err(|error| BrokerError::Fatal(format!("cannot start a thread: {error}")))?;
+        Ok(())
     }
 
-    fn run(self) {
+    fn run(self, commits: Option<JoinHandle<()>>) {
         while !self.link.is_leaving() {
             if !self.is_heard() {
                 // Nobody should speak for a program that hangs: after a while without a poll,
@@ -248,9 +227,8 @@ impl Member {
                 Some(Change::Revoke { partitions, lost }) => self.revoke(partitions, lost),
                 None => {}
             }
-            self.commit(CommitMode::Async);
         }
-        self.leave();
+        self.leave(commits);
     }
 
     /// Whether the program still asks for what comes next, and has taken what came.
@@ -317,7 +295,7 @@ impl Member {
             self.wait_for(dropped);
         }
         if !lost && !self.consumer.assignment_lost() {
-            self.commit(CommitMode::Sync);
+            self.commit();
         }
         lock(&self.link.notes).end();
         unassign(&self.consumer);
@@ -337,39 +315,26 @@ impl Member {
         }
     }
 
-    fn commit(&self, mode: CommitMode) {
-        let context = self.consumer.context();
-        let is_async = matches!(mode, CommitMode::Async);
-        // One at a time: meanwhile the next one grows.
-        if is_async && context.committing.load(Ordering::Relaxed) {
-            return;
-        }
-        let taken = lock(&self.link.notes).take();
-        if taken.is_empty() {
-            return;
-        }
-        let offsets = taken.iter().map(|(one, next)| (one, Offset::Offset(*next)));
-        let committed = list(offsets).and_then(|list| {
-            context.committing.store(is_async, Ordering::Relaxed);
-            let committed = self.consumer.commit(&list, mode);
-            committed.map_err(|error| failed("cannot commit", &error))
-        });
-        if let Err(error) = committed {
-            warn!(%error, "offsets not committed");
-            context.committing.store(false, Ordering::Relaxed);
-            let partitions: Vec<_> = taken.into_iter().map(|(one, _)| one).collect();
-            lock(&self.link.notes).failed(&partitions);
-        }
-    }
-
     /// Commits what was noted and leaves the group.
-    fn leave(self) {
+    fn leave(self, commits: Option<JoinHandle<()>>) {
+        if let Some(commits) = commits {
+            // Its share of the native consumer goes with it: the last one is to be ours.
+            let _ = commits.join();
+        }
         if !self.consumer.assignment_lost() {
-            self.commit(CommitMode::Sync);
+            self.commit();
         }
         // Also answers a rebalance that is still under way.
         unassign(&self.consumer);
+        drop(self.committer);
         drop(self.consumer);
         drop(self.ended);
+    }
+
+    /// The last commit of an assignment.
+    fn commit(&self) {
+        if let Some(Err(error)) = self.committer.as_ref().map(|committer| committer.commit()) {
+            warn!(%error, "offsets not committed: their records will come again");
+        }
     }
 }

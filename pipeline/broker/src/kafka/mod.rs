@@ -1,12 +1,13 @@
 //! Kafka, through librdkafka.
 //!
 //! What is sent is acked by all replicas and written once ([`producer`]). A consumer has two
-//! halves: a thread that speaks for the member of the group ([`member`]), and the one that the
-//! program holds, which reads each partition's queue itself ([`consumer`]). What librdkafka calls
-//! back about stays within these files.
+//! halves: a thread that speaks for the member of the group ([`member`]), with another that
+//! commits ([`committer`]), and the one that the program holds, which reads each partition's queue
+//! itself ([`consumer`]). What librdkafka calls back about stays within these files.
 
 mod admin;
 mod cluster;
+mod committer;
 mod consumer;
 mod errors;
 mod member;
