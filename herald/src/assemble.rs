@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use herald_api::{Api, Keys};
 use herald_broker::{
@@ -32,7 +32,11 @@ use herald_schemas::{
     words::Channel,
 };
 use herald_stages::{ContentLimits, Settings};
-use herald_store::{Layout, Store, sqlite::SqliteStore};
+use herald_store::{
+    Layout, Store,
+    scylla::{self, ScyllaSettings, ScyllaStore},
+    sqlite::SqliteStore,
+};
 
 use crate::{
     config::{BrokerUrl, Config, StoreUrl},
@@ -253,12 +257,25 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
 }
 
 fn store(config: &Config) -> Result<Arc<dyn Store>> {
-    match &config.store.url {
-        StoreUrl::Sqlite(file) => Ok(Arc::new(SqliteStore::open(file)?)),
-        StoreUrl::Scylla { .. } => {
-            bail!("this version runs on sqlite:FILE alone; ScyllaDB comes next")
-        }
-    }
+    let settings = &config.store;
+    let (nodes, keyspace) = match &settings.url {
+        StoreUrl::Sqlite(file) => return Ok(Arc::new(SqliteStore::open(file)?)),
+        StoreUrl::Scylla { nodes, keyspace } => (nodes.clone(), keyspace.clone()),
+    };
+    let login = (!settings.user.is_empty()).then(|| {
+        let password = settings.password.reveal().to_owned();
+        (settings.user.clone(), password)
+    });
+    let tls = settings.tls.then(|| scylla::Tls {
+        ca: (!settings.tls_ca.is_empty()).then(|| settings.tls_ca.clone()),
+    });
+    Ok(Arc::new(ScyllaStore::new(ScyllaSettings {
+        nodes,
+        keyspace,
+        login,
+        tls,
+        replication_factor: settings.replication_factor,
+    })?))
 }
 
 fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {

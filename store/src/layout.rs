@@ -1,8 +1,15 @@
 //! Where rows lie: the numbers that setup fixes once, since rows already lie by them.
 
-use herald_schemas::ids::{NotificationId, UnixMs, partition_of};
+use herald_schemas::{
+    ids::{NotificationId, UnixMs, partition_of},
+    records::Identity,
+    rows::Index,
+};
 
 use crate::StoreError;
+
+/// How many buckets of rows make one of index entries: those are about that much smaller.
+const INDEX_BUCKETS: i64 = 24;
 
 /// The numbers that decide where a row lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +39,40 @@ impl Layout {
     /// The shard of a claim: the partition that `deliveries` has for its recipient.
     pub fn claim_shard(&self, recipient: &str) -> u32 {
         partition_of(recipient.as_bytes(), self.claim_shards)
+    }
+
+    /// The shard of an index entry.
+    pub fn index_shard(&self, value: &str) -> u32 {
+        partition_of(value.as_bytes(), self.status_shards)
+    }
+
+    /// The bucket of an index entry of a notification: that of the batch or the event it is filed
+    /// under, so that those are read from one place; else a wider one of the notification's own
+    /// time, so that a recipient's are in few.
+    pub fn index_bucket(&self, entry: &Index, id: NotificationId) -> i64 {
+        self.index_bucket_of(entry)
+            .unwrap_or_else(|| Self::widened(self.bucket(id.unix_ms())))
+    }
+
+    /// The one bucket of an index entry, where it has one.
+    pub fn index_bucket_of(&self, entry: &Index) -> Option<i64> {
+        let at = |id: &str| Some(id.parse::<NotificationId>().ok()?.unix_ms());
+        match entry {
+            Index::Batch(id) | Index::Event(id) => at(id).map(|at| self.bucket(at)),
+            Index::Recipient(_) | Index::Correlation(_) => None,
+        }
+    }
+
+    /// The wider bucket that a bucket is part of.
+    pub fn widened(bucket: i64) -> i64 {
+        bucket.div_euclid(INDEX_BUCKETS)
+    }
+
+    /// Until when a notification is kept: its retention after it was accepted or is to be sent.
+    pub fn kept_until(&self, identity: &Identity) -> UnixMs {
+        let accepted = identity.created_at.max(identity.id.unix_ms());
+        let from = identity.send_at.unwrap_or(accepted).max(accepted);
+        from.saturating_add(self.retention_ms())
     }
 
     /// How long a row is kept.

@@ -229,3 +229,13 @@ pub trait Store: Send + Sync + 'static {
     /// a call does a bounded piece of work.
     async fn expire(&self, now_ms: i64) -> Result<(), StoreError>;
 }
+
+/// A column that is JSON, read.
+fn json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Fatal(format!("column {column} cannot be read: {error}")))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Fatal(error.to_string()))
+}

@@ -3,7 +3,9 @@
 
 mod contract;
 
-use contract::{LAYOUT, fresh, now, row};
+use std::sync::Arc;
+
+use contract::{Engine, LAYOUT, fresh, now, row};
 use herald_schemas::{
     ids::NotificationId,
     rows::{Filter, Index},
@@ -12,27 +14,30 @@ use herald_schemas::{
 use herald_store::{Store, StoreError, sqlite::SqliteStore};
 use tempfile::TempDir;
 
-async fn start() -> (SqliteStore, TempDir) {
-    let directory = TempDir::new().unwrap();
-    let store = SqliteStore::open(&directory.path().join("store.db")).unwrap();
-    store.setup(LAYOUT).await.unwrap();
-    (store, directory)
+struct Sqlite {
+    store: Arc<SqliteStore>,
+    directory: TempDir,
 }
 
-contract!(
-    start:
-    setup_can_be_repeated_and_keeps_its_layout,
-    rows_are_read_as_they_were_written_in_the_order_asked,
-    of_two_writes_the_one_with_the_higher_stamp_stands,
-    a_message_may_come_after_the_row,
-    calls_are_kept_in_order_and_once,
-    lists_are_newest_first_paged_and_filtered,
-    counts_advance_only_from_the_offset_they_are_true_for,
-    a_claim_learns_of_the_newest_outcome,
-    an_event_shows_with_its_matches_whichever_came_first,
-    dead_letters_keep_their_bytes,
-    catalog_names_are_unique_and_versions_follow_each_other,
-);
+impl Engine for Sqlite {
+    async fn start() -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let store = SqliteStore::open(&directory.path().join("store.db")).unwrap();
+        store.setup(LAYOUT).await.unwrap();
+        Some(Self {
+            store: Arc::new(store),
+            directory,
+        })
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    async fn end(self) {}
+}
+
+contract!(Sqlite);
 
 #[tokio::test]
 async fn before_setup_everything_says_so() {
@@ -44,7 +49,10 @@ async fn before_setup_everything_says_so() {
 
 #[tokio::test]
 async fn what_has_expired_goes_with_its_index_and_the_rest_stays() {
-    let (store, _directory) = start().await;
+    let Sqlite {
+        store,
+        directory: _held,
+    } = Sqlite::start().await.unwrap();
     let day = 86_400_000;
     let old = NotificationId::derived(now() - 91 * day, &[b"old"]);
     let scheduled = NotificationId::derived(now() - 91 * day, &[b"scheduled"]);
@@ -79,7 +87,7 @@ async fn what_has_expired_goes_with_its_index_and_the_rest_stays() {
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
-    let (store, directory) = start().await;
+    let Sqlite { store, directory } = Sqlite::start().await.unwrap();
     let id = NotificationId::random();
     store
         .write_notifications(&[fresh(row(id, Status::Pending))], 1)

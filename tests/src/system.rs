@@ -10,7 +10,7 @@ use std::{
 };
 
 use herald_test_servers::{
-    KAFKA, REGISTRY,
+    KAFKA, REGISTRY, SCYLLA,
     net::{free_port, http_ok},
     process::{Process, dying_with_parent},
 };
@@ -36,6 +36,7 @@ pub enum Engine {
 #[derive(Debug, Clone)]
 pub struct Servers {
     kafka: String,
+    scylla: String,
     registry: String,
 }
 
@@ -54,15 +55,25 @@ impl Servers {
 impl Engine {
     /// The real servers, where the test command started them; else the test is left out.
     pub fn real(test: &str) -> Option<Self> {
-        match (env::var(KAFKA), env::var(REGISTRY)) {
-            (Ok(kafka), Ok(registry)) => Some(Self::Real(Servers { kafka, registry })),
-            _ => {
-                let reason = format!("{KAFKA} or {REGISTRY} is not set");
+        let servers = || -> Result<Servers, String> {
+            Ok(Servers {
+                kafka: find(KAFKA)?,
+                scylla: find(SCYLLA)?,
+                registry: find(REGISTRY)?,
+            })
+        };
+        match servers() {
+            Ok(servers) => Some(Self::Real(servers)),
+            Err(reason) => {
                 skip(&format!("{test} on real servers"), &reason);
                 None
             }
         }
     }
+}
+
+fn find(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("{name} is not set"))
 }
 
 /// The workspace's root.
@@ -130,7 +141,7 @@ impl System {
             ),
         ];
         if let Engine::Real(servers) = engine {
-            all.extend(servers.settings(directory.path()));
+            all.extend(servers.settings());
         }
         all.extend(
             settings
@@ -264,7 +275,7 @@ impl System {
 
 impl Servers {
     /// Topics and a keyspace of a system's own, so that many share the servers.
-    fn settings(&self, directory: &Path) -> Vec<(String, String)> {
+    fn settings(&self) -> Vec<(String, String)> {
         static SYSTEMS: AtomicU32 = AtomicU32::new(0);
         let number = SYSTEMS.fetch_add(1, Ordering::Relaxed);
         let since = SystemTime::now()
@@ -273,10 +284,9 @@ impl Servers {
         let name = format!("t{}_{}_{number}", since.as_millis(), std::process::id());
         [
             ("HERALD_BROKER_URL", format!("kafka://{}", self.kafka)),
-            // ScyllaDB takes its place once it is there.
             (
                 "HERALD_STORE_URL",
-                format!("sqlite:{}", directory.join("store.db").display()),
+                format!("scylla://{}/{name}", self.scylla),
             ),
             ("HERALD_SCHEMA_REGISTRY_URL", self.registry.clone()),
             ("HERALD_TOPICS_PREFIX", format!("{name}.")),

@@ -67,10 +67,6 @@ pub(crate) struct Api {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(
-    dead_code,
-    reason = "the Kafka broker, which comes next, reads the rest"
-)]
 pub(crate) struct Broker {
     pub(crate) url: BrokerUrl,
     pub(crate) replication_factor: i32,
@@ -86,10 +82,6 @@ pub(crate) struct Broker {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(
-    dead_code,
-    reason = "the ScyllaDB store, which comes next, reads the rest"
-)]
 pub(crate) struct Store {
     pub(crate) url: StoreUrl,
     pub(crate) user: String,
@@ -233,6 +225,12 @@ impl Config {
             self.delivery.max_calls as u64,
             1,
             10_000,
+        )?;
+        between(
+            "replication_factor in [store]",
+            self.store.replication_factor.into(),
+            1,
+            10,
         )?;
         between(
             "bucket_minutes in [store]",

@@ -4,8 +4,7 @@ use herald_schemas::catalog::{Catalog, Kind, TemplateVersion};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::json;
-use crate::{CatalogChange, CatalogOutcome, StoreError};
+use crate::{CatalogChange, CatalogOutcome, StoreError, json};
 
 pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection

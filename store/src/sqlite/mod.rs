@@ -259,13 +259,3 @@ fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), St
     while rows.next()?.is_some() {}
     Ok(())
 }
-
-/// A column that is JSON, read.
-fn json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|error| StoreError::Fatal(format!("column {column} cannot be read: {error}")))
-}
-
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Fatal(error.to_string()))
-}

@@ -10,8 +10,7 @@ use herald_schemas::{
 };
 use rusqlite::{Connection, Row, ToSql, params};
 
-use super::{json, to_json};
-use crate::{Layout, StoreError};
+use crate::{Layout, StoreError, json, to_json};
 
 /// How many ids one statement asks for.
 const IDS_AT_ONCE: usize = 200;
@@ -100,7 +99,6 @@ pub(super) fn write(
     } in writes
     {
         let (id, identity) = (row.id(), &row.identity);
-        let kept_from = identity.send_at.unwrap_or(0).max(id.unix_ms());
         put_row.execute(params![
             id.as_bytes(),
             row.status.as_str(),
@@ -114,7 +112,7 @@ pub(super) fn write(
             row.last_error.as_ref().map(to_json).transpose()?,
             row.delivery_status,
             stamp,
-            kept_from.saturating_add(layout.retention_ms()),
+            layout.kept_until(identity),
         ])?;
         if *is_new || *writes_message {
             let message = row.message.as_ref().map(to_json).transpose()?;

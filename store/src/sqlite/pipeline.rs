@@ -9,8 +9,7 @@ use herald_schemas::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{json, to_json};
-use crate::{Claim, Claimed, Outcome, StoreError, Totals};
+use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, to_json};
 
 fn counted_to(connection: &Connection, partition: i32) -> Result<i64, StoreError> {
     let offset = connection

@@ -7,6 +7,9 @@
     unreachable_pub
 )]
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
 use herald_schemas::{
     catalog::Kind,
     ids::{BatchId, DeadLetterId, EventId, NotificationId, RuleId},
@@ -113,7 +116,7 @@ async fn list(store: &dyn Store, filter: &Filter, per_page: usize) -> Vec<Notifi
     }
 }
 
-pub async fn setup_can_be_repeated_and_keeps_its_layout(store: &dyn Store) {
+pub async fn setup_can_be_repeated_and_keeps_its_layout(store: Arc<dyn Store>) {
     store.setup(LAYOUT).await.unwrap();
     assert_eq!(store.layout().await.unwrap(), LAYOUT);
     let error = store
@@ -128,7 +131,7 @@ pub async fn setup_can_be_repeated_and_keeps_its_layout(store: &dyn Store) {
     store.ping().await.unwrap();
 }
 
-pub async fn rows_are_read_as_they_were_written_in_the_order_asked(store: &dyn Store) {
+pub async fn rows_are_read_as_they_were_written_in_the_order_asked(store: Arc<dyn Store>) {
     let ids = ids(300);
     let rows: Vec<NotificationRow> = ids.iter().map(|id| row(*id, Status::Pending)).collect();
     let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
@@ -141,7 +144,7 @@ pub async fn rows_are_read_as_they_were_written_in_the_order_asked(store: &dyn S
     assert_eq!(read, expected);
 }
 
-pub async fn of_two_writes_the_one_with_the_higher_stamp_stands(store: &dyn Store) {
+pub async fn of_two_writes_the_one_with_the_higher_stamp_stands(store: Arc<dyn Store>) {
     let id = NotificationId::random();
     let pending = row(id, Status::Pending);
     let sent = NotificationRow {
@@ -165,7 +168,7 @@ pub async fn of_two_writes_the_one_with_the_higher_stamp_stands(store: &dyn Stor
     assert_eq!(store.notifications(&[id]).await.unwrap(), [Some(sent)]);
 }
 
-pub async fn a_message_may_come_after_the_row(store: &dyn Store) {
+pub async fn a_message_may_come_after_the_row(store: Arc<dyn Store>) {
     let id = NotificationId::random();
     let silent = NotificationRow {
         message: None,
@@ -185,7 +188,7 @@ pub async fn a_message_may_come_after_the_row(store: &dyn Store) {
     assert_eq!(store.notifications(&[id]).await.unwrap(), [Some(spoken)]);
 }
 
-pub async fn calls_are_kept_in_order_and_once(store: &dyn Store) {
+pub async fn calls_are_kept_in_order_and_once(store: Arc<dyn Store>) {
     let id = NotificationId::random();
     let call = |number, step| Attempt {
         number,
@@ -212,7 +215,7 @@ pub async fn calls_are_kept_in_order_and_once(store: &dyn Store) {
     );
 }
 
-pub async fn lists_are_newest_first_paged_and_filtered(store: &dyn Store) {
+pub async fn lists_are_newest_first_paged_and_filtered(store: Arc<dyn Store>) {
     let ids = ids(50);
     let batch = BatchId::random();
     let rows = ids.iter().enumerate().map(|(n, id)| {
@@ -269,7 +272,7 @@ pub async fn lists_are_newest_first_paged_and_filtered(store: &dyn Store) {
     for (filter, keep) in cases {
         for per_page in [7, 50, 100] {
             assert_eq!(
-                list(store, &filter, per_page).await,
+                list(&*store, &filter, per_page).await,
                 expected(keep),
                 "{filter:?}"
             );
@@ -277,7 +280,83 @@ pub async fn lists_are_newest_first_paged_and_filtered(store: &dyn Store) {
     }
 }
 
-pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: &dyn Store) {
+pub async fn lists_go_through_all_times_and_find_by_everything(store: Arc<dyn Store>) {
+    // Over two years and more than one write's worth, some of them of the same moment.
+    let (hour, start) = (3_600_000, now() - 80 * 86_400_000);
+    let batch = BatchId::derived(start, &[b"batch"]);
+    let rows: Vec<NotificationRow> = (0..400_i64)
+        .map(|n| {
+            let at = start + (n / 4) * 19 * hour;
+            let id = NotificationId::derived(at, &[&n.to_be_bytes()]);
+            let mut row = row(id, Status::ALL[n as usize % Status::ALL.len()]);
+            row.identity.channel = Channel::ALL[n as usize % Channel::ALL.len()];
+            row.identity.priority = Priority::ALL[n as usize % 3];
+            row.identity.recipient = format!("r{}", n % 5);
+            row.identity.correlation_id = (n % 2 == 0).then(|| format!("c{}", n % 3));
+            row.identity.event_id = (n % 10 == 0).then(|| EventId::derived(at, &[b"event"]));
+            row.identity.batch_id = (n % 7 == 0).then_some(batch);
+            row
+        })
+        .collect();
+    let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
+    store.write_notifications(&writes, 1).await.unwrap();
+    let some_event = rows[40].identity.event_id.unwrap().to_string();
+    let indexes = [
+        None,
+        Some(Index::Recipient("r3".to_owned())),
+        Some(Index::Recipient("nobody".to_owned())),
+        Some(Index::Correlation("c1".to_owned())),
+        Some(Index::Batch(batch.to_string())),
+        Some(Index::Event(some_event)),
+    ];
+    let filters = indexes.into_iter().flat_map(|index| {
+        let plain = Filter {
+            index,
+            ..Filter::default()
+        };
+        let by_words = Filter {
+            status: Some(Status::Sent),
+            ..plain.clone()
+        };
+        let narrow = Filter {
+            channel: Some(Channel::Push),
+            priority: Some(Priority::Low),
+            from: Some(rows[100].id().unix_ms()),
+            until: Some(rows[300].id().unix_ms()),
+            ..plain.clone()
+        };
+        [plain, by_words, narrow]
+    });
+    for filter in filters {
+        let mut expected: Vec<NotificationId> = rows
+            .iter()
+            .filter(|row| shows(&filter, row))
+            .map(NotificationRow::id)
+            .collect();
+        expected.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!(list(&*store, &filter, 30).await, expected, "{filter:?}");
+    }
+}
+
+/// What a filter means.
+fn shows(filter: &Filter, row: &NotificationRow) -> bool {
+    let at = row.id().unix_ms();
+    filter.status.is_none_or(|status| row.status == status)
+        && filter
+            .channel
+            .is_none_or(|channel| row.identity.channel == channel)
+        && filter
+            .priority
+            .is_none_or(|lane| row.identity.priority == lane)
+        && filter.from.is_none_or(|from| at >= from)
+        && filter.until.is_none_or(|until| at < until)
+        && filter
+            .index
+            .as_ref()
+            .is_none_or(|index| Index::of(&row.identity).contains(index))
+}
+
+pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: Arc<dyn Store>) {
     let key = |status| CountKey {
         day: 1,
         status,
@@ -315,7 +394,69 @@ pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: &dyn S
     assert_eq!(store.totals(2).await.unwrap().offset, 0);
 }
 
-pub async fn a_claim_learns_of_the_newest_outcome(store: &dyn Store) {
+pub async fn of_many_that_count_at_once_one_does(store: Arc<dyn Store>) {
+    let key = CountKey {
+        day: 1,
+        status: Status::Pending,
+        channel: Channel::Sms,
+        priority: Priority::High,
+    };
+    for round in 0..3 {
+        let one = || async {
+            let changes = [(key, 1)];
+            store
+                .advance_totals(0, round * 10, round * 10 + 10, &changes)
+                .await
+        };
+        // Where many contend, one may also be told to come again.
+        let won = join_all((0..5).map(|_| one())).await;
+        let won = won
+            .into_iter()
+            .filter(|won| matches!(won, Ok(true)))
+            .count();
+        assert!(won <= 1, "{won} counted in round {round}");
+        if won == 0 {
+            let _ = one().await;
+        }
+        let totals = store.totals(0).await.unwrap();
+        assert_eq!(
+            (totals.offset, totals.counts[0].1),
+            (round * 10 + 10, round + 1)
+        );
+    }
+}
+
+pub async fn claims_of_many_recipients_are_answered_in_their_order(store: Arc<dyn Store>) {
+    let claims: Vec<Claim> = ids(250)
+        .into_iter()
+        .enumerate()
+        .map(|(n, id)| Claim {
+            id,
+            recipient: format!("r{}", n % 7),
+            attempt: 1,
+            worker: "w".to_owned(),
+        })
+        .collect();
+    let outcomes: Vec<Outcome> = claims
+        .iter()
+        .step_by(3)
+        .map(|claim| Outcome {
+            id: claim.id,
+            recipient: claim.recipient.clone(),
+            attempt: 1,
+            body: claim.id.to_string().into_bytes(),
+        })
+        .collect();
+    let claimed = store.claim(&claims, &outcomes).await.unwrap();
+    assert_eq!(claimed.len(), claims.len());
+    for (n, (claim, claimed)) in claims.iter().zip(claimed).enumerate() {
+        let expected = (n % 3 == 0).then(|| (1, claim.id.to_string().into_bytes()));
+        assert_eq!(claimed.outcome, expected, "claim {n}");
+        assert!(!claimed.cancel_marked);
+    }
+}
+
+pub async fn a_claim_learns_of_the_newest_outcome(store: Arc<dyn Store>) {
     let id = NotificationId::random();
     let claim = |attempt| Claim {
         id,
@@ -349,7 +490,7 @@ pub async fn a_claim_learns_of_the_newest_outcome(store: &dyn Store) {
     assert_eq!(both[0].outcome, Some((2, b"two".to_vec())));
 }
 
-pub async fn an_event_shows_with_its_matches_whichever_came_first(store: &dyn Store) {
+pub async fn an_event_shows_with_its_matches_whichever_came_first(store: Arc<dyn Store>) {
     let (early, late) = (EventId::random(), EventId::random());
     let event = |id: EventId| Event {
         id: Some(id.to_string()),
@@ -396,7 +537,7 @@ pub async fn an_event_shows_with_its_matches_whichever_came_first(store: &dyn St
     }
 }
 
-pub async fn dead_letters_keep_their_bytes(store: &dyn Store) {
+pub async fn dead_letters_keep_their_bytes(store: Arc<dyn Store>) {
     let letter = |n: i64| DeadLetter {
         id: DeadLetterId::of_record("t", 0, n, now() - 100 + n),
         stage: "render".to_owned(),
@@ -432,7 +573,7 @@ pub async fn dead_letters_keep_their_bytes(store: &dyn Store) {
     assert_eq!(older.len(), 3);
 }
 
-pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: &dyn Store) {
+pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: Arc<dyn Store>) {
     let source = |id: Uuid, name: &str| {
         format!(r#"{{"id":"{id}","name":"{name}","is_active":true,"created_at":1,"updated_at":1}}"#)
     };
@@ -489,14 +630,124 @@ pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: &dyn
     ));
 }
 
-/// A test for each function, on what `$start` answers: a store that is set up, and what holds it.
+pub async fn template_versions_outlive_changes_and_deletion(store: Arc<dyn Store>) {
+    let id = Uuid::now_v7();
+    let body = |version: i32, name: &str| {
+        format!(
+            r#"{{"id":"{id}","version":{version},"name":"{name}","channel":"log","content":"v{version}","created_at":1,"updated_at":1}}"#
+        )
+    };
+    let put = |version: i32, name: &str| CatalogChange::Put {
+        kind: Kind::Template,
+        id,
+        version,
+        name: name.to_owned(),
+        body: body(version, name),
+    };
+    for change in [put(1, "first"), put(2, "first"), put(3, "second")] {
+        let outcome = store.change_catalog(change).await.unwrap();
+        assert!(matches!(outcome, CatalogOutcome::Changed(_)), "{outcome:?}");
+    }
+    // Somebody else was faster with version 3.
+    assert_eq!(
+        store.change_catalog(put(3, "third")).await.unwrap(),
+        CatalogOutcome::Conflict
+    );
+    let versions = async || -> Vec<(i32, bool)> {
+        let catalog = store.catalog().await.unwrap();
+        let templates = catalog.templates.iter();
+        templates.map(|t| (t.template.version, t.retired)).collect()
+    };
+    assert_eq!(versions().await, [(1, true), (2, true), (3, false)]);
+    let delete = CatalogChange::Delete {
+        kind: Kind::Template,
+        id,
+    };
+    store.change_catalog(delete.clone()).await.unwrap();
+    assert_eq!(versions().await, [(1, true), (2, true), (3, true)]);
+    assert_eq!(
+        store.change_catalog(delete).await.unwrap(),
+        CatalogOutcome::Conflict
+    );
+    assert_eq!(
+        store.change_catalog(put(4, "second")).await.unwrap(),
+        CatalogOutcome::Conflict,
+        "what is deleted does not come back"
+    );
+}
+
+pub async fn of_many_that_take_a_name_at_once_one_does(store: Arc<dyn Store>) {
+    let one = |n: usize| {
+        let (store, id) = (Arc::clone(&store), Uuid::now_v7());
+        async move {
+            let put = CatalogChange::Put {
+                kind: Kind::Rule,
+                id,
+                version: 1,
+                name: "wanted".to_owned(),
+                body: format!(
+                    r#"{{"id":"{id}","name":"wanted","event":"e{n}","template_id":"{id}","recipient":"me","priority":"high","is_active":true,"created_at":1,"updated_at":1}}"#
+                ),
+            };
+            store.change_catalog(put).await
+        }
+    };
+    let outcomes = join_all((0..8).map(one)).await;
+    let changed = |outcome: &&Result<CatalogOutcome, StoreError>| {
+        matches!(outcome, Ok(CatalogOutcome::Changed(_)))
+    };
+    assert!(
+        outcomes.iter().all(|outcome| matches!(
+            outcome,
+            Ok(CatalogOutcome::Changed(_) | CatalogOutcome::NameTaken)
+        )),
+        "{outcomes:?}"
+    );
+    assert_eq!(outcomes.iter().filter(changed).count(), 1);
+    assert_eq!(store.catalog().await.unwrap().rules.len(), 1);
+    assert_eq!(store.catalog_version().await.unwrap(), 1);
+}
+
+/// What the contract runs on.
+pub trait Engine: Sized {
+    /// A store of the test's own that is set up; none where there is nothing to run it on, which is
+    /// then said.
+    async fn start() -> Option<Self>;
+    fn store(&self) -> Arc<dyn Store>;
+    /// Takes away what the test left.
+    async fn end(self);
+}
+
+/// Every test of the contract, for an engine.
 #[macro_export]
 macro_rules! contract {
-    ($start:path: $($test:ident),+ $(,)?) => {$(
+    ($engine:ty) => {
+        contract!($engine:
+            setup_can_be_repeated_and_keeps_its_layout,
+            rows_are_read_as_they_were_written_in_the_order_asked,
+            of_two_writes_the_one_with_the_higher_stamp_stands,
+            a_message_may_come_after_the_row,
+            calls_are_kept_in_order_and_once,
+            lists_are_newest_first_paged_and_filtered,
+            lists_go_through_all_times_and_find_by_everything,
+            counts_advance_only_from_the_offset_they_are_true_for,
+            of_many_that_count_at_once_one_does,
+            a_claim_learns_of_the_newest_outcome,
+            claims_of_many_recipients_are_answered_in_their_order,
+            an_event_shows_with_its_matches_whichever_came_first,
+            dead_letters_keep_their_bytes,
+            catalog_names_are_unique_and_versions_follow_each_other,
+            template_versions_outlive_changes_and_deletion,
+            of_many_that_take_a_name_at_once_one_does,
+        );
+    };
+    ($engine:ty: $($test:ident),+ $(,)?) => {$(
         #[tokio::test]
         async fn $test() {
-            let (store, _held) = $start().await;
-            contract::$test(&store).await;
+            if let Some(engine) = <$engine as contract::Engine>::start().await {
+                contract::$test(contract::Engine::store(&engine)).await;
+                contract::Engine::end(engine).await;
+            }
         }
     )+};
 }

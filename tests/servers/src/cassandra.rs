@@ -78,6 +78,12 @@ pub(crate) fn start(installed: &Installed, directory: &Path) -> Result<Starting,
         "-Dcassandra.skip_wait_for_gossip_to_settle=0",
         "-Dcassandra.ring_delay_ms=0",
     ]);
+    // Every test makes tables of its own: their definitions stay in the commit log, instead of a flush
+    // to disk for each.
+    command.args([
+        "-Dcassandra.unsafesystem=true",
+        "-Dcassandra.test.flush_local_schema_changes=false",
+    ]);
     command
         .arg("-cp")
         .arg(format!("{}/libs/*", installed.cassandra.display()));

@@ -1,0 +1,157 @@
+//! The contract on Cassandra, which speaks the CQL that ScyllaDB speaks, and what only a store of
+//! many processes has: setups at once, and nodes that are not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod contract;
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use contract::{Engine, LAYOUT};
+use futures_util::future::join_all;
+use herald_store::{
+    Layout, Store, StoreError,
+    scylla::{ScyllaSettings, ScyllaStore},
+};
+use scylla::client::session_builder::SessionBuilder;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const SCYLLA: &str = "HERALD_TEST_SCYLLA";
+
+struct Scylla {
+    node: String,
+    keyspace: String,
+    store: Arc<ScyllaStore>,
+}
+
+fn settings(node: &str, keyspace: &str) -> ScyllaSettings {
+    ScyllaSettings {
+        nodes: vec![node.to_owned()],
+        keyspace: keyspace.to_owned(),
+        login: None,
+        tls: None,
+        replication_factor: 1,
+    }
+}
+
+impl Scylla {
+    /// A keyspace of the test's own that is not set up.
+    fn bare() -> Option<Self> {
+        let Ok(node) = std::env::var(SCYLLA) else {
+            skip();
+            return None;
+        };
+        let keyspace = format!("contract_{}", Uuid::now_v7().simple());
+        let store = Arc::new(ScyllaStore::new(settings(&node, &keyspace)).unwrap());
+        Some(Self {
+            node,
+            keyspace,
+            store,
+        })
+    }
+
+    /// Another process on the same keyspace.
+    fn another(&self) -> ScyllaStore {
+        ScyllaStore::new(settings(&self.node, &self.keyspace)).unwrap()
+    }
+}
+
+impl Engine for Scylla {
+    async fn start() -> Option<Self> {
+        let scylla = Self::bare()?;
+        scylla.store.setup(LAYOUT).await.unwrap();
+        Some(scylla)
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    /// Tables cost the server memory, and there are many of these tests.
+    async fn end(self) {
+        let session = SessionBuilder::new().known_node(&self.node);
+        let session = session.build().await.unwrap();
+        let drop = format!("DROP KEYSPACE {}", self.keyspace);
+        session.query_unpaged(drop, ()).await.unwrap();
+    }
+}
+
+/// Not by `eprintln`, which the test runner would keep to itself.
+fn skip() {
+    let reason = format!("{SCYLLA} is not set");
+    let real = std::env::var("HERALD_TEST_REAL").is_ok_and(|value| value == "1");
+    assert!(!real, "{reason}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("scylla");
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+contract!(Scylla);
+
+#[tokio::test]
+async fn before_setup_everything_says_so() {
+    let Some(scylla) = Scylla::bare() else { return };
+    let error = scylla.store.catalog().await.unwrap_err();
+    assert!(matches!(error, StoreError::NotSetUp(_)), "{error}");
+}
+
+#[tokio::test]
+async fn many_can_set_up_at_once_and_the_first_one_fixes_the_layout() {
+    let Some(scylla) = Scylla::bare() else { return };
+    let setups = (1..=4).map(|shards| {
+        let store = scylla.another();
+        let layout = Layout {
+            status_shards: 1 + shards % 2,
+            ..LAYOUT
+        };
+        async move { (layout, store.setup(layout).await) }
+    });
+    let ended = join_all(setups).await;
+    let fixed = scylla.store.layout().await.unwrap();
+    for (asked, result) in ended {
+        match result {
+            Ok(()) => assert_eq!(asked, fixed),
+            Err(StoreError::LayoutChanged(_)) => assert_ne!(asked, fixed),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_catalog_is_seen_by_the_next_read_of_another_process() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let other = scylla.another();
+    for n in 1..=5 {
+        let id = Uuid::now_v7();
+        let change = herald_store::CatalogChange::Put {
+            kind: herald_schemas::catalog::Kind::Source,
+            id,
+            version: 1,
+            name: format!("event {n}"),
+            body: format!(
+                r#"{{"id":"{id}","name":"event {n}","is_active":true,"created_at":1,"updated_at":1}}"#
+            ),
+        };
+        scylla.store.change_catalog(change).await.unwrap();
+        assert_eq!(other.catalog_version().await.unwrap(), n);
+        assert_eq!(other.catalog().await.unwrap().sources.len(), n as usize);
+    }
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_there_is_unavailable_and_soon() {
+    // Needs no server: nothing listens on the port, which is taken and given back.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let store = ScyllaStore::new(settings(&node, "herald")).unwrap();
+    let soon = Duration::from_secs(20);
+    let error = timeout(soon, store.catalog()).await.unwrap().unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    let error = timeout(soon, store.setup(LAYOUT)).await.unwrap();
+    assert!(matches!(error, Err(StoreError::Unavailable(_))));
+}
