@@ -17,8 +17,8 @@ use crate::{
 
 /// This stage's name.
 const STAGE: &str = "render";
-/// The longest keys and ids that are carried along.
-const MAX_KEY_BYTES: usize = 255;
+/// The longest keys and ids that are carried along: 128 characters, which the API takes.
+const MAX_KEY_BYTES: usize = 512;
 
 /// Who accepted a notification, and so what is known of it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use serde_json::json;
 
 herald_e2e::on_both_engines!(
     a_notification_reaches_the_provider_and_its_status_the_client,
+    the_longest_keys_that_are_accepted_are_delivered,
     what_fails_for_now_is_tried_again,
     what_fails_for_good_becomes_a_dead_letter,
     what_fails_too_often_is_given_up,
@@ -50,6 +51,25 @@ async fn a_notification_reaches_the_provider_and_its_status_the_client(engine: E
     assert_eq!(shown["attempt_log"].as_array().unwrap().len(), 1);
     assert_eq!(client.count(Some("sent")).await, 1);
     assert_eq!(client.count(None).await, 1);
+    system.stop();
+}
+
+/// Characters are what the API counts, and each of these is four bytes.
+async fn the_longest_keys_that_are_accepted_are_delivered(engine: Engine) {
+    let provider = Provider::start().await;
+    let mut system = System::start(&engine, &provider, &[]);
+    let client = system.client();
+    let long = "😀".repeat(128);
+    let ids = client
+        .notify(json!([{
+            "recipient": "me@example.com", "channel": "email", "content": "x",
+            "idempotency_key": long, "correlation_id": long,
+        }]))
+        .await;
+    let received = provider.expect(1, SOON).await.remove(0);
+    assert_eq!(received.text("idempotency_key"), long);
+    assert_eq!(received.text("correlation_id"), long);
+    client.with_status(&ids[0], "sent").await;
     system.stop();
 }
 
