@@ -66,8 +66,34 @@ pub struct Api {
 }
 
 impl Api {
+    /// What events and notifications are checked against.
     async fn catalog(&self) -> Result<Arc<Snapshot>, Fault> {
         Ok(self.catalogs.fresh(CATALOG_AGE).await?)
+    }
+
+    /// What changes of the catalog are checked against: it knows what any process has changed.
+    async fn newest_catalog(&self) -> Result<Arc<Snapshot>, Fault> {
+        Ok(self.catalogs.fresh(Duration::ZERO).await?)
+    }
+}
+
+/// Does work that must not stop half way, even if the client goes away or its answer takes too
+/// long: either would drop the request's own future.
+async fn to_the_end<T, E>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, Fault>
+where
+    T: Send + 'static,
+    E: Into<Fault> + Send + 'static,
+{
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(error) => {
+            tracing::error!(%error, "request not carried out to its end");
+            Err(Fault::unavailable(
+                "The request may not have been carried out.",
+            ))
+        }
     }
 }
 

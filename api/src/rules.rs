@@ -7,13 +7,17 @@ use herald_schemas::{
     words::Priority,
 };
 use herald_stages::{check_when, snapshot::Snapshot, template};
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use serde_json::{Map, Value};
 
 use crate::{
     Api, Parts, Tag,
     body::{self, Body, Fields},
-    catalog::{Deleted, put, remove},
+    catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
     time,
@@ -24,6 +28,7 @@ use crate::{
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewRule {
     /// Unique.
+    #[oai(validator(max_length = 255))]
     name: String,
     /// The name of an event source.
     event: String,
@@ -41,26 +46,64 @@ struct NewRule {
     is_active: Option<bool>,
 }
 
+/// What is to change of a rule.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct RuleChange {
+    /// Unique.
+    #[oai(validator(max_length = 255))]
+    name: Option<String>,
+    /// The name of an event source.
+    event: Option<String>,
+    /// The template that says it.
+    template_id: Option<String>,
+    /// A template over the payload, such as `{{customer.email}}`.
+    recipient: Option<String>,
+    /// Dotted payload path → exactly equal value; all must hold.
+    conditions: Option<body::Object>,
+    /// A CEL expression over `payload` and `event`; null takes it away.
+    when: Option<String>,
+    /// high, normal or low.
+    priority: Option<String>,
+    /// Whether it is asked at all.
+    is_active: Option<bool>,
+}
+
 /// A rule.
 #[derive(Object)]
 struct ShownRule {
+    /// The rule.
     id: String,
+    /// Unique.
     name: String,
+    /// The name of an event source.
     event: String,
+    /// The template that says it.
     template_id: String,
+    /// A template over the payload.
     recipient: String,
+    /// Dotted payload path → exactly equal value; all must hold.
     conditions: body::Object,
+    /// A CEL expression, asked after the conditions.
+    #[oai(nullable)]
     when: Option<String>,
+    /// high, normal or low.
     priority: String,
+    /// Whether it is asked at all.
     is_active: bool,
+    /// ISO 8601.
     created_at: String,
+    /// ISO 8601.
     updated_at: String,
 }
 
 /// Every rule.
 #[derive(Object)]
 struct Rules {
+    /// The rules.
     data: Vec<ShownRule>,
+    /// Which part of the list this is.
+    meta: CatalogMeta,
 }
 
 #[derive(ApiResponse)]
@@ -82,7 +125,7 @@ impl Routes {
         api: Parts<'_>,
         body: Body<NewRule>,
     ) -> Result<Created, Fault> {
-        let catalog = api.catalog().await?;
+        let catalog = api.newest_catalog().await?;
         let rule = check(&body.value, None, &catalog)?;
         put(&api, Kind::Rule, rule.id.uuid(), 1, &rule.name, &rule).await?;
         Ok(Created::Created(Json(shown(&rule))))
@@ -90,9 +133,22 @@ impl Routes {
 
     /// Lists the rules.
     #[oai(path = "/rules", method = "get")]
-    async fn list(&self, _caller: Caller, api: Parts<'_>) -> Result<Json<Rules>, Fault> {
-        let data = api.store.catalog().await?.rules.iter().map(shown).collect();
-        Ok(Json(Rules { data }))
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// From 1.
+        page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
+        per_page: Query<Option<String>>,
+    ) -> Result<Json<Rules>, Fault> {
+        let asked = Asked {
+            page: page.0,
+            per_page: per_page.0,
+        };
+        let rules = api.store.catalog().await?.rules;
+        let (data, meta) = catalog::page(rules, &asked, |rule| rule.id, shown)?;
+        Ok(Json(Rules { data, meta }))
     }
 
     /// Shows a rule.
@@ -101,6 +157,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The rule's id.
         id: Path<String>,
     ) -> Result<Json<ShownRule>, Fault> {
         Ok(Json(shown(&find(&api, &id).await?)))
@@ -112,13 +169,24 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The rule's id.
         id: Path<String>,
         body: Body<NewRule>,
     ) -> Result<Json<ShownRule>, Fault> {
-        let catalog = api.catalog().await?;
-        let rule = check(&body.value, Some(find(&api, &id).await?), &catalog)?;
-        put(&api, Kind::Rule, rule.id.uuid(), 2, &rule.name, &rule).await?;
-        Ok(Json(shown(&rule)))
+        change(&api, &id, &body.value).await
+    }
+
+    /// Changes what is given of a rule, as PUT does.
+    #[oai(path = "/rules/:id", method = "patch")]
+    async fn change_some(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// The rule's id.
+        id: Path<String>,
+        body: Body<RuleChange>,
+    ) -> Result<Json<ShownRule>, Fault> {
+        change(&api, &id, &body.value).await
     }
 
     /// Deletes a rule.
@@ -127,11 +195,21 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The rule's id.
         id: Path<String>,
     ) -> Result<Deleted, Fault> {
         let rule = find(&api, &id).await?;
-        remove(&api, Kind::Rule, rule.id.uuid(), "Rule").await
+        remove(&api, Kind::Rule, rule.id.uuid(), "Rule").await?;
+        Ok(Deleted::Deleted)
     }
+}
+
+async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<ShownRule>, Fault> {
+    let before = find(api, id).await?;
+    let catalog = api.newest_catalog().await?;
+    let rule = check(body, Some(before), &catalog)?;
+    put(api, Kind::Rule, rule.id.uuid(), 2, &rule.name, &rule).await?;
+    Ok(Json(shown(&rule)))
 }
 
 async fn find(api: &Api, id: &str) -> Result<Rule, Fault> {
@@ -209,7 +287,7 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
         rule.conditions = conditions.unwrap_or_default();
     }
     if has_when {
-        rule.when = when.filter(|when| !when.trim().is_empty());
+        rule.when = when;
     }
     rule.priority = priority.unwrap_or(rule.priority);
     rule.is_active = is_active.unwrap_or(rule.is_active);

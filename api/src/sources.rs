@@ -2,16 +2,20 @@
 
 use herald_runtime::worker::now;
 use herald_schemas::{
-    catalog::{EventSource, Kind},
+    catalog::{EventSource, Kind, Rule},
     ids::SourceId,
 };
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use serde_json::Value;
 
 use crate::{
     Api, Parts, Tag,
     body::{Body, Fields},
-    catalog::{Deleted, put, remove},
+    catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
     time,
@@ -22,7 +26,10 @@ use crate::{
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewSource {
     /// Unique, such as `order_created`.
+    #[oai(validator(max_length = 255))]
     name: String,
+    /// For people.
+    #[oai(validator(max_length = 4096))]
     description: Option<String>,
     /// JSON Schema of the payload.
     schema: Option<Value>,
@@ -30,22 +37,50 @@ struct NewSource {
     is_active: Option<bool>,
 }
 
+/// What is to change of an event source.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct SourceChange {
+    /// Unique, such as `order_created`.
+    #[oai(validator(max_length = 255))]
+    name: Option<String>,
+    /// For people.
+    #[oai(validator(max_length = 4096))]
+    description: Option<String>,
+    /// JSON Schema of the payload.
+    schema: Option<Value>,
+    /// Whether its events are accepted.
+    is_active: Option<bool>,
+}
+
 /// An event source.
 #[derive(Object)]
 struct Source {
+    /// The event source.
     id: String,
+    /// Unique.
     name: String,
+    /// For people.
+    #[oai(nullable)]
     description: Option<String>,
+    /// JSON Schema of the payload.
+    #[oai(nullable)]
     schema: Option<Value>,
+    /// Whether its events are accepted.
     is_active: bool,
+    /// ISO 8601.
     created_at: String,
+    /// ISO 8601.
     updated_at: String,
 }
 
 /// Every event source.
 #[derive(Object)]
 struct Sources {
+    /// The event sources.
     data: Vec<Source>,
+    /// Which part of the list this is.
+    meta: CatalogMeta,
 }
 
 #[derive(ApiResponse)]
@@ -82,16 +117,22 @@ impl Routes {
 
     /// Lists the event sources.
     #[oai(path = "/event-sources", method = "get")]
-    async fn list(&self, _caller: Caller, api: Parts<'_>) -> Result<Json<Sources>, Fault> {
-        let data = api
-            .store
-            .catalog()
-            .await?
-            .sources
-            .iter()
-            .map(shown)
-            .collect();
-        Ok(Json(Sources { data }))
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// From 1.
+        page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
+        per_page: Query<Option<String>>,
+    ) -> Result<Json<Sources>, Fault> {
+        let asked = Asked {
+            page: page.0,
+            per_page: per_page.0,
+        };
+        let sources = api.store.catalog().await?.sources;
+        let (data, meta) = catalog::page(sources, &asked, |source| source.id, shown)?;
+        Ok(Json(Sources { data, meta }))
     }
 
     /// Shows an event source.
@@ -100,6 +141,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The event source's id.
         id: Path<String>,
     ) -> Result<Json<Source>, Fault> {
         Ok(Json(shown(&find(&api, &id).await?)))
@@ -111,33 +153,67 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The event source's id.
         id: Path<String>,
         body: Body<NewSource>,
     ) -> Result<Json<Source>, Fault> {
-        let source = check(&body.value, Some(find(&api, &id).await?))?;
-        put(
-            &api,
-            Kind::Source,
-            source.id.uuid(),
-            2,
-            &source.name,
-            &source,
-        )
-        .await?;
-        Ok(Json(shown(&source)))
+        change(&api, &id, &body.value).await
     }
 
-    /// Deletes an event source; its events are refused from now on.
+    /// Changes what is given of an event source, as PUT does.
+    #[oai(path = "/event-sources/:id", method = "patch")]
+    async fn change_some(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// The event source's id.
+        id: Path<String>,
+        body: Body<SourceChange>,
+    ) -> Result<Json<Source>, Fault> {
+        change(&api, &id, &body.value).await
+    }
+
+    /// Deletes an event source that no rule names; its events are refused from now on.
     #[oai(path = "/event-sources/:id", method = "delete")]
     async fn delete(
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The event source's id.
         id: Path<String>,
     ) -> Result<Deleted, Fault> {
         let source = find(&api, &id).await?;
-        remove(&api, Kind::Source, source.id.uuid(), "Event source").await
+        let names_it = |rule: &Rule| rule.event == source.name;
+        if let Some(rules) = catalog::rules_that(&api, names_it).await? {
+            let text = format!("The event source is used by the rules {rules}.");
+            return Err(Fault::conflict(text));
+        }
+        remove(&api, Kind::Source, source.id.uuid(), "Event source").await?;
+        Ok(Deleted::Deleted)
     }
+}
+
+async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<Source>, Fault> {
+    let before = find(api, id).await?;
+    let name = before.name.clone();
+    let source = check(body, Some(before))?;
+    // Rules name their event, so under another name they would never be asked again.
+    if source.name != name
+        && let Some(rules) = catalog::rules_that(api, |rule| rule.event == name).await?
+    {
+        let text = format!("The name is used by the rules {rules}.");
+        return Err(Faults::only("name", text));
+    }
+    put(
+        api,
+        Kind::Source,
+        source.id.uuid(),
+        2,
+        &source.name,
+        &source,
+    )
+    .await?;
+    Ok(Json(shown(&source)))
 }
 
 async fn find(api: &Api, id: &str) -> Result<EventSource, Fault> {

@@ -2,18 +2,22 @@
 
 use herald_runtime::worker::now;
 use herald_schemas::{
-    catalog::{Kind, Template},
+    catalog::{Kind, Rule, Template},
     ids::TemplateId,
     words::Channel,
 };
 use herald_stages::template;
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use serde_json::{Map, Value};
 
 use crate::{
     Api, Parts, Tag,
     body::{self, Body, Fields},
-    catalog::{Deleted, put, remove},
+    catalog::{self, Asked, CatalogMeta, put, remove},
     fault::{Fault, Faults},
     keys::Caller,
     time,
@@ -27,6 +31,7 @@ const MAX_TEXT: usize = 262_144;
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewTemplate {
     /// Unique.
+    #[oai(validator(max_length = 255))]
     name: String,
     /// The channel it is written for.
     channel: String,
@@ -40,26 +45,66 @@ struct NewTemplate {
     default_variables: Option<body::Object>,
 }
 
+/// What is to change of a template.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct TemplateChange {
+    /// Unique.
+    #[oai(validator(max_length = 255))]
+    name: Option<String>,
+    /// The channel it is written for.
+    channel: Option<String>,
+    /// The text, with `{{name}}` placeholders.
+    content: Option<String>,
+    /// The subject of a mail, the title of a push message; null takes it away.
+    subject: Option<String>,
+    /// The HTML part of a mail; values are escaped. Null takes it away.
+    html: Option<String>,
+    /// What a variable is where nothing else is said.
+    default_variables: Option<body::Object>,
+}
+
+/// That it is gone.
+#[derive(Object)]
+struct DeletedTemplate {
+    /// `Template deleted.`
+    message: String,
+}
+
 /// A template's newest version.
 #[derive(Object)]
 struct ShownTemplate {
+    /// The template, the same for all its versions.
     id: String,
     /// From 1; every change makes the next.
     version: i32,
+    /// Unique.
     name: String,
+    /// The channel it is written for.
     channel: String,
+    /// The text, with `{{name}}` placeholders.
     content: String,
+    /// The subject of a mail, the title of a push message.
+    #[oai(nullable)]
     subject: Option<String>,
+    /// The HTML part of a mail.
+    #[oai(nullable)]
     html: Option<String>,
+    /// What a variable is where nothing else is said.
     default_variables: body::Object,
+    /// ISO 8601.
     created_at: String,
+    /// ISO 8601.
     updated_at: String,
 }
 
 /// Every template.
 #[derive(Object)]
 struct Templates {
+    /// The templates.
     data: Vec<ShownTemplate>,
+    /// Which part of the list this is.
+    meta: CatalogMeta,
 }
 
 #[derive(ApiResponse)]
@@ -96,12 +141,28 @@ impl Routes {
 
     /// Lists the templates.
     #[oai(path = "/templates", method = "get")]
-    async fn list(&self, _caller: Caller, api: Parts<'_>) -> Result<Json<Templates>, Fault> {
-        let templates = api.store.catalog().await?.templates;
-        let current = templates.iter().filter(|version| !version.retired);
-        Ok(Json(Templates {
-            data: current.map(|version| shown(&version.template)).collect(),
-        }))
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// From 1.
+        page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
+        per_page: Query<Option<String>>,
+    ) -> Result<Json<Templates>, Fault> {
+        let asked = Asked {
+            page: page.0,
+            per_page: per_page.0,
+        };
+        let mut templates = api.store.catalog().await?.templates;
+        templates.retain(|version| !version.retired);
+        let (data, meta) = catalog::page(
+            templates,
+            &asked,
+            |version| version.template.id,
+            |version| shown(&version.template),
+        )?;
+        Ok(Json(Templates { data, meta }))
     }
 
     /// Shows a template.
@@ -110,6 +171,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The template's id.
         id: Path<String>,
     ) -> Result<Json<ShownTemplate>, Fault> {
         Ok(Json(shown(&find(&api, &id).await?)))
@@ -121,8 +183,9 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The template's id.
         id: Path<String>,
-        body: Body<NewTemplate>,
+        body: Body<TemplateChange>,
     ) -> Result<Json<ShownTemplate>, Fault> {
         let template = check(&body.value, Some(find(&api, &id).await?))?;
         put(
@@ -143,17 +206,18 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The template's id.
         id: Path<String>,
-    ) -> Result<Deleted, Fault> {
+    ) -> Result<Json<DeletedTemplate>, Fault> {
         let template = find(&api, &id).await?;
-        let rules = api.store.catalog().await?.rules;
-        if let Some(rule) = rules.iter().find(|rule| rule.template_id == template.id) {
-            return Err(Fault::conflict(format!(
-                "The rule {:?} uses this template.",
-                rule.name
-            )));
+        let uses = |rule: &Rule| rule.template_id == template.id;
+        if let Some(rules) = catalog::rules_that(&api, uses).await? {
+            let text = format!("The template is used by the rules {rules}.");
+            return Err(Fault::conflict(text));
         }
-        remove(&api, Kind::Template, template.id.uuid(), "Template").await
+        remove(&api, Kind::Template, template.id.uuid(), "Template").await?;
+        let message = "Template deleted.".to_owned();
+        Ok(Json(DeletedTemplate { message }))
     }
 }
 

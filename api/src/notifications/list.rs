@@ -21,18 +21,24 @@ const DAY_MS: i64 = 86_400_000;
 /// A page of notifications.
 #[derive(Object)]
 pub(crate) struct Notifications {
+    /// The notifications.
     data: Vec<Notification>,
+    /// Which part of the list this is.
     meta: NotificationsMeta,
 }
 
 #[derive(Object)]
 struct NotificationsMeta {
+    /// From 1.
     current_page: usize,
+    /// How many a page shows at most.
     per_page: usize,
+    /// How many there are.
     total: i64,
     /// True where there are more than `total`, which is as far as they were counted.
     total_at_least: bool,
     /// Where the next page starts; null on the last. Costs the same at every depth.
+    #[oai(nullable)]
     next_cursor: Option<String>,
 }
 
@@ -84,6 +90,12 @@ pub(crate) fn per_page(text: Option<&str>, faults: &mut Faults) -> usize {
     read("per_page", text, faults, within).unwrap_or(25)
 }
 
+/// Which page: the first unless said.
+pub(crate) fn page(text: Option<&str>, faults: &mut Faults) -> usize {
+    let counted = |text: &str| text.parse().ok().filter(|page| *page >= 1);
+    read("page", text, faults, counted).unwrap_or(1)
+}
+
 impl Asked {
     fn understand(self) -> Result<Understood, Fault> {
         let mut faults = Faults::default();
@@ -119,10 +131,7 @@ impl Asked {
             until: read("to", self.to.as_deref(), &mut faults, end),
         };
         let per_page = per_page(self.per_page.as_deref(), &mut faults);
-        let page = read("page", self.page.as_deref(), &mut faults, |text| {
-            text.parse().ok().filter(|page| *page >= 1)
-        });
-        let page: usize = page.unwrap_or(1);
+        let page = page(self.page.as_deref(), &mut faults);
         if page.saturating_mul(per_page) > DEEPEST {
             let text =
                 format!("Pages go to {DEEPEST} notifications; beyond, follow meta.next_cursor.");

@@ -1,0 +1,142 @@
+//! The embedded engines, so wrapped that a test sees what is written and can let things fail.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use herald_broker::{Acks, Broker, BrokerError, Outgoing, Producer, embedded::EmbeddedBroker};
+use herald_runtime::setup::topics;
+use herald_schemas::{
+    catalog::Catalog,
+    ids::{DeadLetterId, EventId, NotificationId},
+    records::{Attempt, Event, EventMatched},
+    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+    topics::Topics,
+};
+use herald_stages::retry::Ladder;
+use herald_store::{
+    CatalogChange, CatalogOutcome, Claim, Claimed, Layout, Outcome, Store, StoreError, Totals,
+    sqlite::SqliteStore,
+};
+use tempfile::TempDir;
+use tokio::sync::RwLock;
+
+/// A log and a store, set up; any number of APIs may work on them.
+pub(crate) struct Engines {
+    pub(crate) broker: Arc<EmbeddedBroker>,
+    pub(crate) producer: Arc<Watched>,
+    pub(crate) store: Arc<Unreadable>,
+    _data: TempDir,
+}
+
+impl Engines {
+    pub(crate) async fn open(names: &Topics, ladder: &Ladder) -> Self {
+        let data = TempDir::new().unwrap();
+        let broker = EmbeddedBroker::open(&data.path().join("log")).unwrap();
+        let topics = topics(names, ladder, 1, Duration::from_secs(3_600));
+        let specs: Vec<_> = topics.into_iter().map(|topic| topic.spec).collect();
+        broker.setup(&specs).await.unwrap();
+        let inner = SqliteStore::open(&data.path().join("store.db")).unwrap();
+        let layout = Layout {
+            status_shards: 1,
+            claim_shards: 1,
+            bucket_minutes: 60,
+            retention_days: 90,
+        };
+        inner.setup(layout).await.unwrap();
+        let producer = Arc::new(Watched {
+            inner: broker.producer().await.unwrap(),
+            batches: Mutex::default(),
+            open: RwLock::new(()),
+        });
+        Self {
+            broker,
+            producer,
+            store: Arc::new(Unreadable {
+                inner,
+                fails: AtomicBool::new(false),
+            }),
+            _data: data,
+        }
+    }
+}
+
+/// A producer whose batches can be seen, and held up.
+pub(crate) struct Watched {
+    inner: Arc<dyn Producer>,
+    batches: Mutex<Vec<Vec<Outgoing>>>,
+    /// Whoever holds it for writing holds up what is to be written.
+    pub(crate) open: RwLock<()>,
+}
+
+#[async_trait]
+impl Producer for Watched {
+    async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Acks, BrokerError> {
+        self.batches.lock().unwrap().push(batch.clone());
+        let _open = self.open.read().await;
+        self.inner.enqueue(batch).await
+    }
+}
+
+/// A store whose catalog cannot be read while `fails` is set. All else is the inner one's.
+pub(crate) struct Unreadable {
+    inner: SqliteStore,
+    pub(crate) fails: AtomicBool,
+}
+
+impl Unreadable {
+    fn read(&self) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("as the test wants it".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+macro_rules! store {
+    ($($name:ident($($arg:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Unreadable {
+            async fn catalog_version(&self) -> Result<i64, StoreError> {
+                self.read()?;
+                self.inner.catalog_version().await
+            }
+
+            async fn catalog(&self) -> Result<Catalog, StoreError> {
+                self.read()?;
+                self.inner.catalog().await
+            }
+
+            $(async fn $name(&self, $($arg: $kind),*) -> Result<$answer, StoreError> {
+                self.inner.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+store! {
+    setup(layout: Layout) -> ();
+    layout() -> Layout;
+    ping() -> ();
+    notifications(ids: &[NotificationId]) -> Vec<Option<NotificationRow>>;
+    write_notifications(writes: &[RowWrite], stamp: i64) -> ();
+    calls(id: NotificationId) -> Vec<Attempt>;
+    list_notifications(filter: &Filter, before: Option<NotificationId>, limit: usize)
+        -> Page<NotificationRow>;
+    totals(partition: i32) -> Totals;
+    advance_totals(partition: i32, from: i64, to: i64, changes: &[(CountKey, i64)]) -> bool;
+    claim(claims: &[Claim], outcomes: &[Outcome]) -> Vec<Claimed>;
+    write_events(events: &[(EventId, Event)]) -> ();
+    write_matches(matches: &[EventMatched]) -> ();
+    event(id: EventId) -> Option<EventRow>;
+    write_dead_letters(letters: &[DeadLetterRow]) -> ();
+    dead_letter(id: DeadLetterId) -> Option<DeadLetterRow>;
+    list_dead_letters(before: Option<DeadLetterId>, limit: usize) -> Vec<DeadLetterRow>;
+    change_catalog(change: CatalogChange) -> CatalogOutcome;
+    expire(now_ms: i64) -> ();
+}

@@ -1,0 +1,10 @@
+//! The API over HTTP, on the embedded engines: what it answers, what it writes, and what it lets
+//! into the catalog. Nothing runs behind it here; what becomes of what it accepts is the end-to-end
+//! tests' matter.
+
+#![allow(clippy::unwrap_used)]
+
+mod accepted;
+mod catalog;
+mod engines;
+mod served;
