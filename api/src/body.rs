@@ -10,8 +10,12 @@ use poem_openapi::{
     types::Type,
 };
 use serde_json::{Map, Value};
+use tokio::io::{AsyncReadExt, copy, sink};
 
 use crate::fault::{Fault, Faults};
+
+/// How much of a body that is too large is still read, and thrown away.
+const THROWN_AWAY: u64 = 32 << 20;
 
 /// The largest body, as a request carries it along.
 #[derive(Debug, Clone, Copy)]
@@ -71,15 +75,23 @@ async fn read(request: &Request, body: &mut RequestBody) -> Result<Value, Fault>
     let taken = body
         .take()
         .map_err(|_| Fault::bad_request("The body is missing."))?;
-    let bytes = taken
-        .into_bytes_limit(limit)
-        .await
-        .map_err(|error| match error {
-            poem::error::ReadBodyError::PayloadTooLarge => Fault::too_large(limit),
-            _ => Fault::bad_request("The body could not be read."),
-        })?;
+    let bytes = bytes(taken, limit).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Fault::bad_request(format!("The body is not valid JSON: {error}.")))
+}
+
+async fn bytes(body: poem::Body, limit: usize) -> Result<Vec<u8>, Fault> {
+    let mut reader = body.into_async_read().take(limit as u64 + 1);
+    let mut bytes = Vec::new();
+    let broken = |_| Fault::bad_request("The body could not be read.");
+    reader.read_to_end(&mut bytes).await.map_err(broken)?;
+    if bytes.len() <= limit {
+        return Ok(bytes);
+    }
+    // A client that is still sending when it is answered sees a broken connection, not the answer.
+    let mut rest = reader.into_inner().take(THROWN_AWAY);
+    copy(&mut rest, &mut sink()).await.map_err(broken)?;
+    Err(Fault::too_large(limit))
 }
 
 /// A JSON object, in the form that the OpenAPI library knows.
@@ -123,13 +135,18 @@ impl<'v, 'f> Fields<'v, 'f> {
         }
     }
 
+    /// Notes a fault of a field. What is no object has no fields: that was noted already.
     pub(crate) fn fault(&mut self, name: &str, text: impl Into<String>) {
-        self.faults.add(format!("{}{name}", self.prefix), text);
+        if self.map.is_some() {
+            self.faults.add(format!("{}{name}", self.prefix), text);
+        }
     }
 
-    /// The value, unless it is absent or null.
+    /// The value, unless it is absent, null, or a blank text, which Laravel takes for null.
     pub(crate) fn get(&self, name: &str) -> Option<&'v Value> {
-        self.map?.get(name).filter(|value| !value.is_null())
+        let value = self.map?.get(name)?;
+        let blank = |text: &str| text.trim().is_empty();
+        (!value.is_null() && !value.as_str().is_some_and(blank)).then_some(value)
     }
 
     /// Whether the field is there at all, be it null.
@@ -155,19 +172,10 @@ impl<'v, 'f> Fields<'v, 'f> {
 
     /// A text that must be there.
     pub(crate) fn required(&mut self, name: &str, max: usize) -> Option<String> {
-        match self.get(name) {
-            None => {
-                if self.map.is_some() {
-                    self.fault(name, format!("The {name} field is required."));
-                }
-                None
-            }
-            Some(Value::String(text)) if text.trim().is_empty() => {
-                self.fault(name, format!("The {name} field is required."));
-                None
-            }
-            Some(_) => self.text(name, max),
+        if self.get(name).is_none() {
+            self.fault(name, format!("The {name} field is required."));
         }
+        self.text(name, max)
     }
 
     /// A text that a new object must have; a change may leave it out, and not empty it.

@@ -18,22 +18,38 @@ use crate::{
 /// A dead letter.
 #[derive(Object)]
 struct DeadLetter {
+    /// The dead letter.
     id: String,
     /// The stage that gave up.
     stage: String,
+    /// Its notification, where the record could be read that far.
+    #[oai(nullable)]
     notification_id: Option<String>,
+    /// Its event, where it was one.
+    #[oai(nullable)]
     event_id: Option<String>,
+    /// The notification's recipient.
+    #[oai(nullable)]
     recipient: Option<String>,
+    /// The notification's channel.
+    #[oai(nullable)]
     channel: Option<String>,
+    /// The notification's lane.
+    #[oai(nullable)]
     priority: Option<String>,
+    /// How many attempts had been made.
     attempts: i32,
     /// `permanent`, `transient`, `expired` or `poison`.
     error_type: String,
     /// Such as `http_400` or `missing_variable`.
     error_code: String,
+    /// What went wrong, for people.
     error_message: String,
+    /// Where the record lay: its topic,
     source_topic: String,
+    /// its partition,
     source_partition: i32,
+    /// and its offset.
     source_offset: i64,
     /// The record's bytes, in base64.
     value: String,
@@ -44,14 +60,18 @@ struct DeadLetter {
 /// A page of dead letters, newest first.
 #[derive(Object)]
 struct DeadLetters {
+    /// The dead letters.
     data: Vec<DeadLetter>,
+    /// Which part of the list this is.
     meta: DeadLettersMeta,
 }
 
 #[derive(Object)]
 struct DeadLettersMeta {
+    /// How many a page shows at most.
     per_page: usize,
     /// Where the next page starts; null on the last.
+    #[oai(nullable)]
     next_cursor: Option<String>,
 }
 
@@ -65,7 +85,9 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// How many to show, 100 at most; 25 unless said.
         per_page: Query<Option<String>>,
+        /// `meta.next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<DeadLetters>, Fault> {
         let mut faults = Faults::default();
@@ -98,6 +120,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The dead letter's id.
         id: Path<String>,
     ) -> Result<Json<DeadLetter>, Fault> {
         let missing = || Fault::not_found("Dead letter");

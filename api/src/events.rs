@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use herald_runtime::worker::now;
+use herald_broker::BrokerError;
+use herald_runtime::{outbox::OutboxError, setup::EVENT_BYTES, worker::now};
 use herald_schemas::{
     ids::EventId,
     records::{Event as EventRecord, RuleOutcome},
     rows::{EventRow, Filter, Index},
 };
+use herald_stages::snapshot::Snapshot;
+use poem::Request;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     keys::Caller,
     notifications::show::{Notification, full},
     time,
+    trace::Trace,
 };
 
 /// How long a read waits for what was just written.
@@ -41,8 +45,11 @@ struct NewEvent {
 /// An accepted event.
 #[derive(Object)]
 struct AcceptedEvent {
+    /// `Event triggered successfully.`
     message: String,
+    /// The event's name, as it was sent.
     event: String,
+    /// The payload, as it was sent.
     payload: body::Object,
     /// The event's id.
     id: String,
@@ -52,23 +59,39 @@ struct AcceptedEvent {
 enum Triggered {
     /// It is in the log; the rules are asked next.
     #[oai(status = 202)]
-    Accepted(Json<AcceptedEvent>),
+    Accepted(
+        Json<AcceptedEvent>,
+        /// The request's, or a new one.
+        #[oai(header = "X-Correlation-Id")]
+        String,
+        /// The request's, or a new one.
+        #[oai(header = "traceparent")]
+        String,
+    ),
 }
 
 /// An event and what the rules made of it.
 #[derive(Object)]
 struct Event {
+    /// The event.
     id: String,
+    /// The name of its source.
     event: String,
+    /// What the rules and templates work on.
     payload: Value,
     /// ISO 8601.
     occurred_at: String,
+    /// The request's, or the producer's.
+    #[oai(nullable)]
     correlation_id: Option<String>,
     /// The version of the catalog that decided; null until the rules were asked.
+    #[oai(nullable)]
     catalog_version: Option<i64>,
     /// One entry for each rule of this event; null until they were asked.
+    #[oai(nullable)]
     rules: Option<Vec<RuleVerdict>>,
     /// Why no rule was asked at all.
+    #[oai(nullable)]
     error: Option<String>,
     /// What was made of it.
     notifications: Vec<Notification>,
@@ -77,11 +100,17 @@ struct Event {
 /// What a rule said.
 #[derive(Object)]
 struct RuleVerdict {
+    /// The rule.
     id: String,
+    /// Its name at that time.
     name: String,
+    /// Whether it made a notification.
     matched: bool,
     /// Why it did not match.
+    #[oai(nullable)]
     reason: Option<String>,
+    /// The notification it made.
+    #[oai(nullable)]
     notification_id: Option<String>,
 }
 
@@ -94,10 +123,11 @@ impl Routes {
     async fn trigger(
         &self,
         _caller: Caller,
+        request: &Request,
         api: Parts<'_>,
         body: Body<NewEvent>,
     ) -> Result<Triggered, Fault> {
-        accept(&api, &body.value).await
+        accept(&api, request, &body.value).await
     }
 
     /// Sends an event.
@@ -105,10 +135,11 @@ impl Routes {
     async fn trigger_v1(
         &self,
         _caller: Caller,
+        request: &Request,
         api: Parts<'_>,
         body: Body<NewEvent>,
     ) -> Result<Triggered, Fault> {
-        accept(&api, &body.value).await
+        accept(&api, request, &body.value).await
     }
 
     /// Shows an event, what the rules said of it, and what was made of it.
@@ -117,6 +148,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The event's id.
         id: Path<String>,
     ) -> Result<Json<Event>, Fault> {
         let missing = || Fault::not_found("Event");
@@ -131,42 +163,53 @@ impl Routes {
     }
 }
 
-async fn accept(api: &Api, body: &Value) -> Result<Triggered, Fault> {
-    let mut faults = Faults::default();
-    let mut fields = Fields::of(body, &mut faults);
-    let name = fields.required("event", 255);
-    let payload = fields.object("payload");
-    if fields.get("payload").is_none() {
-        fields.fault("payload", "The payload field is required.");
-    }
-    let catalog = api.catalog().await?;
-    if let Some(name) = &name
-        && !catalog.source(name).is_some_and(|source| source.is_active)
-    {
-        fields.fault("event", "The selected event is invalid.");
-    }
-    faults.none()?;
-    let (name, payload) = (
-        name.unwrap_or_default(),
-        payload.cloned().unwrap_or_default(),
-    );
+async fn accept(api: &Api, request: &Request, body: &Value) -> Result<Triggered, Fault> {
+    let trace = Trace::of(request);
+    let (name, payload, version) = api.checked(|catalog| check(body, catalog)).await?;
     let id = EventId::random();
     let event = EventRecord {
         id: Some(id.to_string()),
         event: name.clone(),
         payload: Value::Object(payload.clone()).to_string(),
         occurred_at: now(),
-        catalog_version: catalog.version(),
-        correlation_id: None,
-        traceparent: None,
+        catalog_version: version,
+        correlation_id: Some(trace.correlation_id.clone()),
+        traceparent: Some(trace.traceparent.clone()),
     };
-    api.outbox.send_events(&[(None, event)]).await?;
-    Ok(Triggered::Accepted(Json(AcceptedEvent {
+    match api.outbox.send_events(&[(None, event)]).await {
+        Err(OutboxError::Broker(BrokerError::TooLarge { .. })) => {
+            let text = format!("The event exceeds {EVENT_BYTES} bytes.");
+            return Err(Faults::only("payload", text));
+        }
+        sent => sent?,
+    };
+    let accepted = AcceptedEvent {
         message: "Event triggered successfully.".to_owned(),
         event: name,
         payload: body::documented(&payload),
         id: id.to_string(),
-    })))
+    };
+    Ok(Triggered::Accepted(
+        Json(accepted),
+        trace.correlation_id,
+        trace.traceparent,
+    ))
+}
+
+/// The event's name, its payload, and the version of the catalog that lets it through.
+fn check(body: &Value, catalog: &Snapshot) -> Result<(String, Map<String, Value>, i64), Fault> {
+    let mut faults = Faults::default();
+    let mut fields = Fields::of(body, &mut faults);
+    let name = fields.required("event", 255).unwrap_or_default();
+    let payload = fields.object("payload").cloned().unwrap_or_default();
+    if fields.get("payload").is_none() {
+        fields.fault("payload", "The payload field is required.");
+    }
+    if !name.is_empty() && !catalog.source(&name).is_some_and(|source| source.is_active) {
+        fields.fault("event", "The selected event is invalid.");
+    }
+    faults.none()?;
+    Ok((name, payload, catalog.version()))
 }
 
 /// The event; one that was just sent may still be on its way to the store.

@@ -16,6 +16,7 @@ mod rules;
 mod sources;
 mod templates;
 mod time;
+mod trace;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -31,9 +32,9 @@ use poem::{
     listener::TcpAcceptor,
     web::{Data, Json},
 };
-use poem_openapi::{OpenApiService, Tags};
+use poem_openapi::{OpenApiService, ServerObject, Tags};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
 pub use keys::Keys;
 
@@ -41,6 +42,10 @@ use crate::{body::MaxBody, fault::Fault};
 
 /// How old the catalog that a request is checked against may be.
 const CATALOG_AGE: Duration = Duration::from_millis(50);
+/// How long a request may take, its body included.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a connection may be silent; more than a request may take.
+const SILENT_FOR: Duration = Duration::from_secs(75);
 /// How long requests that are being served may take when the process stops.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -66,9 +71,19 @@ pub struct Api {
 }
 
 impl Api {
-    /// What events and notifications are checked against.
-    async fn catalog(&self) -> Result<Arc<Snapshot>, Fault> {
-        Ok(self.catalogs.fresh(CATALOG_AGE).await?)
+    /// What `check` makes of a request. What it refuses is checked again when another process has
+    /// changed the catalog a moment ago.
+    async fn checked<T>(&self, check: impl Fn(&Snapshot) -> Result<T, Fault>) -> Result<T, Fault> {
+        let catalog = self.catalogs.fresh(CATALOG_AGE).await?;
+        let fault = match check(&catalog) {
+            Ok(checked) => return Ok(checked),
+            Err(fault) => fault,
+        };
+        let newest = self.newest_catalog().await?;
+        if newest.version() == catalog.version() {
+            return Err(fault);
+        }
+        check(&newest)
     }
 
     /// What changes of the catalog are checked against: it knows what any process has changed.
@@ -118,6 +133,9 @@ type Routes = (
     dead_letters::Routes,
 );
 
+/// What stands before every path of the document.
+const PREFIX: &str = "/api";
+
 fn service() -> OpenApiService<Routes, ()> {
     let routes = (
         notifications::Routes,
@@ -127,9 +145,11 @@ fn service() -> OpenApiService<Routes, ()> {
         rules::Routes,
         dead_letters::Routes,
     );
-    OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION")).description(
-        "Turns events into notifications, delivers them, and says what became of each.",
-    )
+    OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))
+        .description(
+            "Turns events into notifications, delivers them, and says what became of each.",
+        )
+        .server(ServerObject::new(PREFIX))
 }
 
 /// The OpenAPI document, as JSON.
@@ -159,31 +179,47 @@ pub async fn serve(
         .at("/readyz", get(health::ready))
         .at("/openapi.json", get(document()))
         .nest("/swagger", service.swagger_ui())
-        .nest("/api", service)
+        .nest(PREFIX, service)
         .data(api.keys.clone())
         .data(MaxBody(api.max_body_bytes))
         .data(api);
     Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
-        .run_with_graceful_shutdown(InJson(app), shutdown, Some(STOP_WITHIN))
+        .idle_timeout(SILENT_FOR)
+        .run_with_graceful_shutdown(
+            Answered {
+                by: app,
+                within: ANSWER_WITHIN,
+            },
+            shutdown,
+            Some(STOP_WITHIN),
+        )
         .await
 }
 
-/// Answers in JSON what the framework would answer by itself.
-struct InJson<E>(E);
+/// Answers in time, and in JSON what the framework would answer by itself.
+struct Answered<E> {
+    by: E,
+    within: Duration,
+}
 
-impl<E: Endpoint> Endpoint for InJson<E> {
+impl<E: Endpoint> Endpoint for Answered<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let error = match self.0.call(request).await {
+        let Ok(answer) = timeout(self.within, self.by.call(request)).await else {
+            tracing::warn!(%method, path, "request not answered in time");
+            let text = "The request took too long; it may have been carried out.";
+            return Ok(Fault::unavailable(text).into_response());
+        };
+        let error = match answer {
             Ok(answer) => return Ok(answer.into_response()),
             Err(error) if error.is_from_response() => return Ok(error.into_response()),
             Err(error) => error,
         };
         let status = error.status();
         let message = match status {
-            StatusCode::UNAUTHORIZED => "Unauthenticated.".to_owned(),
+            StatusCode::UNAUTHORIZED => "Unauthorized".to_owned(),
             StatusCode::NOT_FOUND => format!("The route {path} could not be found."),
             StatusCode::METHOD_NOT_ALLOWED => {
                 format!("The {method} method is not supported for route {path}.")
@@ -202,3 +238,25 @@ impl<E: Endpoint> Endpoint for InJson<E> {
 
 /// The parts of the process, as handlers take them.
 type Parts<'a> = Data<&'a Api>;
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use poem::endpoint::make;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_all_the_same() {
+        let answered = Answered {
+            by: make(|_| pending::<Response>()),
+            within: Duration::from_millis(10),
+        };
+        let answer = answered.get_response(Request::default()).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()["retry-after"], "1");
+        let body = answer.into_body().into_string().await.unwrap();
+        assert!(body.contains("took too long"), "{body}");
+    }
+}

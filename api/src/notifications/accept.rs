@@ -1,7 +1,10 @@
 //! Taking notifications in: all of them are checked before any is written, and what the answer
 //! shows is what is sent.
 
-use herald_runtime::worker::now;
+use std::sync::Arc;
+
+use herald_broker::Outgoing;
+use herald_runtime::{outbox::OutboxError, setup::REQUEST_BYTES, worker::now};
 use herald_schemas::{
     ids::{BatchId, NotificationId, TemplateId},
     records::{Message, NotificationRequested, StatusChanged},
@@ -15,79 +18,22 @@ use herald_stages::{
     snapshot::Snapshot,
     template::{RenderError, render_message},
 };
-use poem::Request;
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
 use crate::{
     Api,
     body::Fields,
     fault::{Fault, Faults},
+    to_the_end,
+    trace::Trace,
 };
 
 const MAX_NOTIFICATIONS: usize = 1_000;
-/// The longest keys and correlation ids.
+/// The longest keys.
 const MAX_KEY: usize = 128;
 /// What every content is shorter than; the channel's own limit is checked after.
 const MAX_CONTENT: usize = 1 << 20;
 const MAX_SUBJECT: usize = 998; // RFC 5322, section 2.1.1
-
-/// What ties a request to others.
-pub(super) struct Trace {
-    pub(super) correlation_id: String,
-    pub(super) traceparent: String,
-}
-
-impl Trace {
-    /// The request's own, or new ones.
-    pub(super) fn of(request: &Request) -> Self {
-        let header = |name: &str| request.headers().get(name)?.to_str().ok();
-        let correlation_id = header("x-correlation-id")
-            .filter(|id| !id.is_empty() && id.len() <= MAX_KEY)
-            .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-        let traceparent = header("traceparent")
-            .filter(|text| is_traceparent(text))
-            .map_or_else(new_traceparent, str::to_owned);
-        Self {
-            correlation_id,
-            traceparent,
-        }
-    }
-
-    pub(super) fn trace_id(&self) -> &str {
-        self.traceparent.split('-').nth(1).unwrap_or_default()
-    }
-
-    pub(super) fn span_id(&self) -> &str {
-        self.traceparent.split('-').nth(2).unwrap_or_default()
-    }
-}
-
-/// W3C Trace Context, section 3.2.2: version 00.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str| {
-        part.bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, span, flags] = parts.as_slice() else {
-        return false;
-    };
-    *version == "00"
-        && [trace.len(), span.len(), flags.len()] == [32, 16, 2]
-        && hex(trace)
-        && hex(span)
-        && hex(flags)
-        && trace.bytes().any(|b| b != b'0')
-        && span.bytes().any(|b| b != b'0')
-}
-
-fn new_traceparent() -> String {
-    let trace = Uuid::now_v7().simple();
-    // A version 7 id starts with the time: its second half is the random one.
-    let (_, span) = Uuid::now_v7().as_u64_pair();
-    format!("00-{trace}-{span:016x}-01")
-}
 
 /// A request that may be written.
 pub(super) struct Batch {
@@ -134,6 +80,7 @@ pub(super) fn check(
     if let Some(batch) = batch {
         let mut fields = Fields::at(batch, "batch.".to_owned(), &mut faults);
         correlation_id = fields.text("correlation_id", MAX_KEY);
+        let _checked = fields.text("idempotency_key", MAX_KEY);
         metadata = fields.object("metadata").cloned().unwrap_or_default();
     }
     let id = has_batch.then(BatchId::random);
@@ -187,7 +134,8 @@ impl Common<'_> {
         let metadata = fields
             .object("metadata")
             .map(|object| Value::Object(object.clone()).to_string());
-        let message = self.message(&mut fields, channel)?;
+        let variables = fields.object("variables");
+        let message = self.message(&mut fields, channel, variables)?;
         let (channel, recipient) = (channel?, recipient?);
         if let Err(text) = self.settings.limits.check(channel, &message.content) {
             fields.fault("content", text);
@@ -220,7 +168,12 @@ impl Common<'_> {
         })
     }
 
-    fn message(&self, fields: &mut Fields<'_, '_>, channel: Option<Channel>) -> Option<Text> {
+    fn message(
+        &self,
+        fields: &mut Fields<'_, '_>,
+        channel: Option<Channel>,
+        variables: Option<&Map<String, Value>>,
+    ) -> Option<Text> {
         let subject = fields.text("subject", MAX_SUBJECT);
         let html = fields.text("html", MAX_CONTENT);
         if let Some(content) = fields.text("content", MAX_CONTENT) {
@@ -251,8 +204,14 @@ impl Common<'_> {
             return None;
         }
         let none = Map::new();
-        let variables = fields.object("variables").unwrap_or(&none);
-        match render_message(template, variables) {
+        match render_message(template, variables.unwrap_or(&none)) {
+            Ok(rendered) if rendered.content.trim().is_empty() => {
+                fields.fault(
+                    "variables",
+                    "The template makes no text of these variables.",
+                );
+                None
+            }
             Ok(rendered) => Some(Text {
                 content: rendered.content,
                 subject: subject.or(rendered.subject),
@@ -290,12 +249,33 @@ pub(super) async fn write(
     requests: Vec<NotificationRequested>,
 ) -> Result<Vec<NotificationRow>, Fault> {
     let statuses: Vec<StatusChanged> = requests.iter().filter_map(first_status).collect();
-    let requests: Vec<Output> = requests.into_iter().map(Output::Request).collect();
-    api.outbox.send(&requests).await?;
     let rows = statuses.iter().map(|status| merge(None, status)).collect();
+    let requests: Vec<Output> = requests.into_iter().map(Output::Request).collect();
     let statuses: Vec<Output> = statuses.into_iter().map(Output::Status).collect();
-    api.outbox.send(&statuses).await?;
+    let outbox = Arc::clone(&api.outbox);
+    let (requests, statuses) = (outbox.encode(&requests)?, outbox.encode(&statuses)?);
+    fit(&requests)?;
+    to_the_end(async move {
+        outbox.enqueue(requests).await?.await?;
+        outbox.enqueue(statuses).await?.await?;
+        Ok::<_, OutboxError>(())
+    })
+    .await?;
     Ok(rows)
+}
+
+/// Whether the topic takes each of them: else the broker might take some and refuse the others.
+/// What is made of one on its way is bounded by larger topics.
+fn fit(requests: &[Outgoing]) -> Result<(), Fault> {
+    let mut faults = Faults::default();
+    for (index, request) in requests.iter().enumerate() {
+        let key_bytes = request.key.as_ref().map_or(0, |key| key.len());
+        if request.value.len() + key_bytes > REQUEST_BYTES {
+            let text = format!("The notification exceeds {REQUEST_BYTES} bytes.");
+            faults.add(format!("notifications.{index}"), text);
+        }
+    }
+    faults.none()
 }
 
 fn first_status(request: &NotificationRequested) -> Option<StatusChanged> {
@@ -330,7 +310,7 @@ mod tests {
     fn checked(body: &Value) -> Result<Batch, Fault> {
         let trace = Trace {
             correlation_id: "c".to_owned(),
-            traceparent: new_traceparent(),
+            traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
         };
         check(body, &trace, &Snapshot::default(), &Settings::default())
     }
@@ -407,20 +387,5 @@ mod tests {
         let named = json!({ "batch": { "metadata": { "a": 1 } }, "notifications": [item] });
         let batch = checked(&named).unwrap();
         assert_eq!((batch.id.is_some(), batch.metadata.len()), (true, 1));
-    }
-
-    #[test]
-    fn only_a_whole_trace_context_is_taken_on() {
-        assert!(is_traceparent(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-        assert!(is_traceparent(&new_traceparent()));
-        for wrong in [
-            "",
-            "00-x-y-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        ] {
-            assert!(!is_traceparent(wrong), "{wrong}");
-        }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     body::{self, Body},
     fault::Fault,
     keys::Caller,
+    trace::Trace,
 };
 
 /// How long a read waits for what was written before it.
@@ -60,14 +61,17 @@ struct NewNotification {
 #[derive(Object)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewBatch {
+    /// Goes before the request's.
     #[oai(validator(max_length = 128))]
     correlation_id: Option<String>,
+    /// Answered with the batch.
     metadata: Option<body::Object>,
 }
 
 #[derive(Object)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewNotifications {
+    /// What is said of all of them; more than one are a batch even without it.
     batch: Option<NewBatch>,
     /// 1 to 1,000.
     #[oai(validator(min_items = 1, max_items = 1000))]
@@ -78,12 +82,22 @@ struct NewNotifications {
 #[derive(Object)]
 struct AcceptedNotifications {
     /// Null for a single notification without `batch`; so are the next three.
+    #[oai(nullable)]
     batch_id: Option<String>,
+    /// Of `traceparent`.
+    #[oai(nullable)]
     trace_id: Option<String>,
+    /// Of `traceparent`.
+    #[oai(nullable)]
     span_id: Option<String>,
+    /// trace_id and span_id, with the client's own over them.
+    #[oai(nullable)]
     metadata: Option<body::Object>,
+    /// How many were accepted.
     created: usize,
+    /// How many were left out, as their key was seen before.
     duplicates: usize,
+    /// What was accepted, in the order of the request.
     notifications: Vec<Notification>,
 }
 
@@ -115,9 +129,9 @@ impl Routes {
         api: Parts<'_>,
         body: Body<NewNotifications>,
     ) -> Result<Created, Fault> {
-        let trace = accept::Trace::of(request);
-        let catalog = api.catalog().await?;
-        let batch = accept::check(&body.value, &trace, &catalog, &api.settings)?;
+        let trace = Trace::of(request);
+        let check = |catalog: &_| accept::check(&body.value, &trace, catalog, &api.settings);
+        let batch = api.checked(check).await?;
         let rows = accept::write(&api, batch.requests).await?;
         let in_batch = batch.id.is_some();
         let accepted = AcceptedNotifications {
@@ -152,17 +166,29 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// pending, scheduled, processing, retrying, sent, failed or cancelled.
         status: Query<Option<String>>,
+        /// sms, email, push, slack, webhook or log.
         channel: Query<Option<String>>,
+        /// high, normal or low.
         priority: Query<Option<String>>,
+        /// Of one batch.
         batch_id: Query<Option<String>>,
+        /// To one recipient, exactly.
         recipient: Query<Option<String>>,
+        /// Of one correlation id, exactly.
         correlation_id: Query<Option<String>>,
+        /// Made of one event.
         event_id: Query<Option<String>>,
+        /// Accepted at or after this time: ISO 8601, or a date.
         from: Query<Option<String>>,
+        /// Accepted at or before this time; of a date, its whole day.
         to: Query<Option<String>>,
+        /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
         page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
         per_page: Query<Option<String>>,
+        /// `meta.next_cursor` of the page before; costs the same at every depth.
         cursor: Query<Option<String>>,
     ) -> Result<Json<list::Notifications>, Fault> {
         let asked = Asked {
@@ -188,6 +214,7 @@ impl Routes {
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// The notification's id.
         id: Path<String>,
     ) -> Result<Json<NotificationDetails>, Fault> {
         let missing = || Fault::not_found("Notification");

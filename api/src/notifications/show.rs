@@ -8,22 +8,40 @@ use crate::{body, time};
 /// A notification.
 #[derive(Object)]
 pub(crate) struct Notification {
+    /// The notification.
     id: String,
+    /// The batch it belongs to.
+    #[oai(nullable)]
     batch_id: Option<String>,
+    /// A phone number, an address, a token or a URL, by channel.
     recipient: String,
+    /// sms, email, push, slack, webhook or log.
     channel: String,
+    /// high, normal or low.
     priority: String,
     /// Null until it is rendered.
+    #[oai(nullable)]
     content: Option<String>,
     /// pending, scheduled, processing, retrying, sent, failed or cancelled.
     status: String,
     /// How many attempts were made.
     attempts: i32,
+    /// Not sent before; ISO 8601, as are all times.
+    #[oai(nullable)]
     scheduled_at: Option<String>,
+    /// When the provider took it.
+    #[oai(nullable)]
     sent_at: Option<String>,
+    /// When it was withdrawn.
+    #[oai(nullable)]
     cancelled_at: Option<String>,
+    /// The provider's own id of it.
+    #[oai(nullable)]
     provider_message_id: Option<String>,
+    /// Why the last attempt failed.
+    #[oai(nullable)]
     last_error: Option<String>,
+    /// When it was accepted.
     created_at: String,
 }
 
@@ -32,20 +50,46 @@ pub(crate) struct Notification {
 pub(crate) struct NotificationDetails {
     #[oai(flatten)]
     notification: Notification,
+    /// The subject of a mail, the title of a push message.
+    #[oai(nullable)]
     subject: Option<String>,
+    /// Passed on to the provider.
+    #[oai(nullable)]
     metadata: Option<body::Object>,
+    /// The client's key.
+    #[oai(nullable)]
     idempotency_key: Option<String>,
+    /// Ties together what belongs to one request.
+    #[oai(nullable)]
     correlation_id: Option<String>,
+    /// Of `traceparent`.
+    #[oai(nullable)]
     trace_id: Option<String>,
+    /// Of `traceparent`.
+    #[oai(nullable)]
     span_id: Option<String>,
+    /// The event it was made of.
+    #[oai(nullable)]
     event_id: Option<String>,
+    /// The rule that made it.
+    #[oai(nullable)]
     rule_id: Option<String>,
+    /// The template that made its content.
+    #[oai(nullable)]
     template_id: Option<String>,
+    /// The template's version.
+    #[oai(nullable)]
     template_version: Option<i32>,
     /// `topic/partition/offset` of the record it was made of; null for what the API accepted.
+    #[oai(nullable)]
     source: Option<String>,
+    /// `transient`, `permanent`, `expired` or `poison`.
+    #[oai(nullable)]
     error_type: Option<String>,
+    /// Such as `http_503` or `connection_error`.
+    #[oai(nullable)]
     error_code: Option<String>,
+    /// When the status last changed.
     updated_at: String,
     /// Every call to a provider, in order.
     attempt_log: Vec<ProviderCall>,
@@ -56,13 +100,23 @@ pub(crate) struct NotificationDetails {
 struct ProviderCall {
     /// From 1.
     attempt: i32,
+    /// The provider's name in the configuration.
     provider: String,
+    /// ISO 8601.
     started_at: String,
+    /// How long it took.
     latency_ms: i32,
+    /// Why it failed; null when the provider took it.
+    #[oai(nullable)]
     error_type: Option<String>,
+    /// Such as `http_503`.
+    #[oai(nullable)]
     error_code: Option<String>,
+    /// For people.
+    #[oai(nullable)]
     error_message: Option<String>,
     /// The beginning of the answer.
+    #[oai(nullable)]
     response: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
-use crate::served::Served;
+use crate::{NOTIFICATIONS, served::Served};
 
 /// However soon the next request comes, it sees the change: thrice each, as luck may help once.
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn what_is_made_works_for_the_very_next_request() {
     }
 }
 
-/// The other process has just looked at the catalog, and looks again before it refuses a rule.
+/// The other process has just looked at the catalog, and looks again before it refuses.
 #[tokio::test]
 async fn what_another_process_has_just_made_is_known_here() {
     let api = Served::start().await;
@@ -42,13 +42,23 @@ async fn what_another_process_has_just_made_is_known_here() {
     for n in 0..3 {
         let event = format!("event_{n}");
         let sent = json!({ "event": event, "payload": {} });
-        let refused = other.send("POST", "/api/events", &sent).await;
-        assert_eq!(refused.status, 422);
+        let look = async || other.send("POST", "/api/events", &sent).await;
+        assert_eq!(look().await.status, 422);
         api.source(&event).await;
+        assert_eq!(look().await.status, 202);
+
         let template = api.template(&event).await;
         let rule = json!({ "name": event, "event": event, "template_id": template,
             "recipient": "me" });
         other.make("/api/v1/rules", rule).await;
+
+        look().await;
+        let template = api.template(&format!("{event}, too")).await;
+        let notification = json!({ "recipient": "me", "channel": "log",
+            "template_id": template, "variables": { "id": n } });
+        let body = json!({ "notifications": [notification] });
+        let accepted = other.send("POST", NOTIFICATIONS, &body).await;
+        assert_eq!(accepted.status, 201, "{}", accepted.body);
     }
 }
 

@@ -74,6 +74,13 @@ pub(crate) struct Watched {
     pub(crate) open: RwLock<()>,
 }
 
+impl Watched {
+    /// What was handed over so far, whether or not it is held up.
+    pub(crate) fn batches(&self) -> Vec<Vec<Outgoing>> {
+        self.batches.lock().unwrap().clone()
+    }
+}
+
 #[async_trait]
 impl Producer for Watched {
     async fn enqueue(&self, batch: Vec<Outgoing>) -> Result<Acks, BrokerError> {

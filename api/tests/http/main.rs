@@ -7,4 +7,13 @@
 mod accepted;
 mod catalog;
 mod engines;
+mod refused;
 mod served;
+
+use serde_json::{Value, json};
+
+const NOTIFICATIONS: &str = "/api/v1/notifications";
+
+fn notification() -> Value {
+    json!({ "recipient": "me", "channel": "log", "content": "Hello" })
+}

@@ -19,9 +19,9 @@ use herald_stages::retry::Ladder;
 const TIER_MARGIN: u32 = 2;
 
 /// The largest event: what the API takes fits, and so does a webhook's body of GitHub's.
-const EVENT_BYTES: usize = 1 << 20;
+pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest request: a content with its HTML part, and what variables grow to.
-const REQUEST_BYTES: usize = 2 << 20;
+pub const REQUEST_BYTES: usize = 2 << 20;
 /// The largest of everything that is made of those: a dead letter holds a record whole.
 const OTHER_BYTES: usize = 4 << 20;
 
