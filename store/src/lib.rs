@@ -14,7 +14,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use herald_schemas::{
     catalog::{Catalog, Kind},
-    ids::{DeadLetterId, EventId, NotificationId},
+    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, Event, EventMatched},
     rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
 };
@@ -72,6 +72,108 @@ pub struct Claimed {
     /// Whether somebody asked to cancel it.
     pub cancel_marked: bool,
 }
+
+/// Wants to withdraw a notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancelMark {
+    /// The notification.
+    pub id: NotificationId,
+    /// Its recipient, as in the [`Claim`].
+    pub recipient: String,
+    /// Which mark it is, of several that may be there: above 0.
+    pub mark: i32,
+}
+
+/// What stands about a notification that somebody wants to withdraw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The newest attempt that was claimed.
+    pub claimed: Option<i32>,
+    /// The newest attempt whose outcome is known, and that outcome's body.
+    pub outcome: Option<(i32, Vec<u8>)>,
+}
+
+/// How a race between an attempt and a cancel ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaceEnd {
+    /// The attempt is made.
+    Sent,
+    /// The notification is withdrawn.
+    Cancelled,
+}
+
+impl RaceEnd {
+    /// As the store writes it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    fn read(word: &str) -> Result<Self, StoreError> {
+        match word {
+            "sent" => Ok(Self::Sent),
+            "cancelled" => Ok(Self::Cancelled),
+            other => Err(StoreError::Fatal(format!("races: unknown end {other:?}"))),
+        }
+    }
+}
+
+/// Wants an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyClaim {
+    /// Whose key it is and what it names: the same key in another scope is another one.
+    pub scope: String,
+    /// The key.
+    pub key: String,
+    /// What the key is to name.
+    pub value: String,
+    /// A digest of the request; empty where any request will do.
+    pub digest: String,
+    /// Until when whoever holds it is given to make what it names.
+    pub leased_until: UnixMs,
+    /// Until when the key is kept.
+    pub kept_until: UnixMs,
+}
+
+/// An idempotency key as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHeld {
+    /// Whether this claim made it.
+    pub is_new: bool,
+    /// What it names.
+    pub value: String,
+    /// The digest of the request that it was first claimed with.
+    pub digest: String,
+    /// See [`KeyClaim::leased_until`].
+    pub leased_until: UnixMs,
+    /// See [`KeyClaim::kept_until`].
+    pub kept_until: UnixMs,
+    /// The answer that was given, where one was kept.
+    pub answer: Option<Vec<u8>>,
+}
+
+/// A notification that waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduledRow {
+    /// When it is to go on.
+    pub send_at: UnixMs,
+    /// The notification.
+    pub id: NotificationId,
+    /// The request; opaque here.
+    pub body: Vec<u8>,
+}
+
+impl ScheduledRow {
+    /// Its place in the order in which rows become due.
+    pub fn place(&self) -> Due {
+        (self.send_at, self.id)
+    }
+}
+
+/// A place in the order in which scheduled notifications become due.
+pub type Due = (UnixMs, NotificationId);
 
 /// The exact counts of one partition of `status`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -186,6 +288,69 @@ pub trait Store: Send + Sync + 'static {
         outcomes: &[Outcome],
     ) -> Result<Vec<Claimed>, StoreError>;
 
+    // Cancelling: marks by the API, verdicts by whoever sees the other.
+
+    /// Stores `marks`, then says what stands about each, in their order. A [`Store::claim`] that
+    /// does not see the mark is one that is seen here.
+    async fn mark_cancelled(&self, marks: &[CancelMark]) -> Result<Vec<Standing>, StoreError>;
+
+    /// Takes marks back: whoever set them lost.
+    async fn unmark_cancelled(&self, marks: &[CancelMark]) -> Result<(), StoreError>;
+
+    /// Ends the race for an attempt. The first proposal stands, and is answered to all.
+    async fn end_race(
+        &self,
+        id: NotificationId,
+        recipient: &str,
+        attempt: i32,
+        proposal: RaceEnd,
+    ) -> Result<RaceEnd, StoreError>;
+
+    // Idempotency keys: written by the API alone.
+
+    /// Claims keys, no two of them alike; says how each stands. Of many that claim one at once,
+    /// one is told that it is new.
+    async fn take_keys(&self, claims: &[KeyClaim]) -> Result<Vec<KeyHeld>, StoreError>;
+
+    /// Leases a key anew, if its lease still is the one that was `seen`. False: somebody else did.
+    async fn lease_key(
+        &self,
+        scope: &str,
+        key: &str,
+        seen: &KeyHeld,
+        leased_until: UnixMs,
+    ) -> Result<bool, StoreError>;
+
+    /// Keeps the answer with a key that is there.
+    async fn answer_key(
+        &self,
+        scope: &str,
+        key: &str,
+        held: &KeyHeld,
+        answer: &[u8],
+    ) -> Result<(), StoreError>;
+
+    // Schedules: written by the stage schedule alone, one owner a shard.
+
+    /// Makes `owner` the owner of a shard; answers up to where its rows have gone on. A shard
+    /// without any starts at `now`.
+    async fn own_schedule(&self, shard: i32, owner: &str, now: UnixMs) -> Result<Due, StoreError>;
+
+    /// Stores rows of a shard. They are beyond what its owner knows to have gone on.
+    async fn put_scheduled(&self, shard: i32, rows: &[ScheduledRow]) -> Result<(), StoreError>;
+
+    /// The first `limit` rows of a shard after `from` and due at `now`, in their order.
+    async fn due_scheduled(
+        &self,
+        shard: i32,
+        from: Due,
+        now: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<ScheduledRow>, StoreError>;
+
+    /// Notes that the rows of a shard have gone on up to `to`. False: it has another owner now.
+    async fn advance_schedule(&self, shard: i32, owner: &str, to: Due) -> Result<bool, StoreError>;
+
     // Events: written by materialize alone.
 
     /// Writes events. What the rules said of one before stays.
@@ -238,4 +403,10 @@ fn json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T, S
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Fatal(error.to_string()))
+}
+
+/// The time, for what is to live from now on.
+fn now() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as UnixMs)
 }

@@ -20,8 +20,8 @@ use herald_schemas::{
 };
 use herald_stages::retry::Ladder;
 use herald_store::{
-    CatalogChange, CatalogOutcome, Claim, Claimed, Layout, Outcome, Store, StoreError, Totals,
-    sqlite::SqliteStore,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
+    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, sqlite::SqliteStore,
 };
 use tempfile::TempDir;
 use tokio::sync::RwLock;
@@ -145,5 +145,15 @@ store! {
     dead_letter(id: DeadLetterId) -> Option<DeadLetterRow>;
     list_dead_letters(before: Option<DeadLetterId>, limit: usize) -> Vec<DeadLetterRow>;
     change_catalog(change: CatalogChange) -> CatalogOutcome;
+    mark_cancelled(marks: &[CancelMark]) -> Vec<Standing>;
+    unmark_cancelled(marks: &[CancelMark]) -> ();
+    end_race(id: NotificationId, recipient: &str, attempt: i32, proposal: RaceEnd) -> RaceEnd;
+    take_keys(claims: &[KeyClaim]) -> Vec<KeyHeld>;
+    lease_key(scope: &str, key: &str, seen: &KeyHeld, leased_until: i64) -> bool;
+    answer_key(scope: &str, key: &str, held: &KeyHeld, answer: &[u8]) -> ();
+    own_schedule(shard: i32, owner: &str, now: i64) -> Due;
+    put_scheduled(shard: i32, rows: &[ScheduledRow]) -> ();
+    due_scheduled(shard: i32, from: Due, now: i64, limit: usize) -> Vec<ScheduledRow>;
+    advance_schedule(shard: i32, owner: &str, to: Due) -> bool;
     expire(now_ms: i64) -> ();
 }

@@ -2,14 +2,18 @@
 //!
 //! * `session`: the connection, what its errors mean, statements run singly and in batches.
 //! * `tables`: the keyspace, the tables and their versions, and the statements on them.
-//! * `notifications`, `list`, `pipeline`, `catalog`: what the store's methods do.
+//! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `catalog`: what the store's
+//!   methods do.
 //!
 //! Reads and writes are at QUORUM, conditional writes at SERIAL. Only CQL that both databases speak.
 
+mod cancels;
 mod catalog;
+mod keys;
 mod list;
 mod notifications;
 mod pipeline;
+mod schedules;
 mod session;
 mod tables;
 
@@ -32,7 +36,8 @@ use tokio::{sync::OnceCell, time::timeout};
 pub use self::session::{ScyllaSettings, Tls};
 use self::{session::Session, tables::Statements};
 use crate::{
-    CatalogChange, CatalogOutcome, Claim, Claimed, Layout, Outcome, Store, StoreError, Totals,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
+    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
 };
 
 /// A keyspace of a ScyllaDB or Cassandra cluster. It is connected to when it is first used, and
@@ -146,6 +151,70 @@ impl Store for ScyllaStore {
         outcomes: &[Outcome],
     ) -> Result<Vec<Claimed>, StoreError> {
         pipeline::claim(self.connected().await?, claims, outcomes).await
+    }
+
+    async fn mark_cancelled(&self, marks: &[CancelMark]) -> Result<Vec<Standing>, StoreError> {
+        cancels::mark(self.connected().await?, marks).await
+    }
+
+    async fn unmark_cancelled(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        cancels::unmark(self.connected().await?, marks).await
+    }
+
+    async fn end_race(
+        &self,
+        id: NotificationId,
+        recipient: &str,
+        attempt: i32,
+        proposal: RaceEnd,
+    ) -> Result<RaceEnd, StoreError> {
+        cancels::end_race(self.connected().await?, id, recipient, attempt, proposal).await
+    }
+
+    async fn take_keys(&self, claims: &[KeyClaim]) -> Result<Vec<KeyHeld>, StoreError> {
+        keys::take(self.connected().await?, claims).await
+    }
+
+    async fn lease_key(
+        &self,
+        scope: &str,
+        key: &str,
+        seen: &KeyHeld,
+        leased_until: UnixMs,
+    ) -> Result<bool, StoreError> {
+        keys::lease(self.connected().await?, scope, key, seen, leased_until).await
+    }
+
+    async fn answer_key(
+        &self,
+        scope: &str,
+        key: &str,
+        held: &KeyHeld,
+        answer: &[u8],
+    ) -> Result<(), StoreError> {
+        keys::answer(self.connected().await?, scope, key, held, answer).await
+    }
+
+    async fn own_schedule(&self, shard: i32, owner: &str, now: UnixMs) -> Result<Due, StoreError> {
+        schedules::own(self.connected().await?, shard, owner, now).await
+    }
+
+    async fn put_scheduled(&self, shard: i32, rows: &[ScheduledRow]) -> Result<(), StoreError> {
+        schedules::put(self.connected().await?, shard, rows).await
+    }
+
+    async fn due_scheduled(
+        &self,
+        shard: i32,
+        from: Due,
+        now: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<ScheduledRow>, StoreError> {
+        schedules::due(self.connected().await?, shard, from, now, limit).await
+    }
+
+    async fn advance_schedule(&self, shard: i32, owner: &str, to: Due) -> Result<bool, StoreError> {
+        schedules::advance(self.connected().await?, shard, owner, to).await
     }
 
     async fn write_events(&self, events: &[(EventId, Event)]) -> Result<(), StoreError> {
@@ -268,21 +337,24 @@ impl Connected {
     }
 }
 
+/// The last moment at which Cassandra lets a cell expire, unless it is told that it may write files
+/// that its version 4 cannot read: 2038-01-19T03:14:06Z.
+const LAST_EXPIRY_MS: UnixMs = ((1 << 31) - 2) * 1_000;
 /// The longest time to live that the databases take, in seconds: 20 years.
 const LONGEST_TTL: i64 = 20 * 365 * 86_400;
 /// The shortest that is given: a row of which the clock says that it is too old already.
 const SHORTEST_TTL: i64 = 3_600;
+/// What they take for a row that stays.
+const FOR_EVER: i32 = 0;
 
-/// Seconds from `now` to `until`.
+/// Seconds from `now` to `until`. What is to live longer than the databases can count is kept for
+/// ever: better that than gone before its time.
 fn ttl(until: UnixMs, now: UnixMs) -> i32 {
     let seconds = until.saturating_sub(now).saturating_add(999) / 1_000;
-    seconds.clamp(SHORTEST_TTL, LONGEST_TTL) as i32
-}
-
-/// The time, for what is to live from now on.
-fn now() -> UnixMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as UnixMs)
+    if seconds > LONGEST_TTL || until >= LAST_EXPIRY_MS {
+        return FOR_EVER;
+    }
+    seconds.max(SHORTEST_TTL) as i32
 }
 
 #[cfg(test)]
@@ -294,7 +366,8 @@ mod tests {
         assert_eq!(ttl(1_000 + 7_200_000, 1_000), 7_200);
         assert_eq!(ttl(7_200_001, 0), 7_201);
         assert_eq!(i64::from(ttl(0, 1_700_000_000_000)), SHORTEST_TTL);
-        assert_eq!(i64::from(ttl(i64::MAX, 0)), LONGEST_TTL);
+        assert_eq!(ttl(i64::MAX, 0), FOR_EVER);
+        assert_eq!(ttl(LAST_EXPIRY_MS, LAST_EXPIRY_MS - 1_000), FOR_EVER);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use herald_schemas::{
 use scylla::value::MaybeUnset;
 use serde::{Deserialize, Serialize};
 
-use super::{Connected, Listed, now, session::Place, ttl};
-use crate::{StoreError, json, to_json};
+use super::{Connected, Listed, session::Place, ttl};
+use crate::{StoreError, json, now, to_json};
 
 /// What changes of a notification, in one cell: it is overwritten whole, and leaves no tombstones.
 #[derive(Serialize, Deserialize)]

@@ -13,8 +13,8 @@ use scylla::{
     serialize::row::SerializeRow, statement::prepared::PreparedStatement, value::MaybeUnset,
 };
 
-use super::{Connected, Listed, now, session::Place, ttl};
-use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, to_json};
+use super::{Connected, Listed, session::Place, ttl};
+use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, now, to_json};
 
 /// How many days one statement asks for: ScyllaDB takes no more keys.
 const DAYS_AT_ONCE: usize = 100;
@@ -106,7 +106,7 @@ pub(super) async fn advance_totals(
 
 impl Connected {
     /// The partition of a notification's claims.
-    fn claim_place(&self, id: NotificationId, recipient: &str) -> Place {
+    pub(super) fn claim_place(&self, id: NotificationId, recipient: &str) -> Place {
         let bucket = self.layout.bucket(id.unix_ms());
         (bucket, self.layout.claim_shard(recipient) as i32)
     }
@@ -177,9 +177,7 @@ async fn stand(store: &Connected, claims: &[Claim]) -> Result<Vec<Claimed>, Stor
     let mut known: HashMap<Vec<u8>, Claimed> = HashMap::with_capacity(claims.len());
     for (id, attempt, outcome) in found {
         let claimed = known.entry(id).or_default();
-        if attempt == 0 {
-            claimed.cancel_marked = true;
-        }
+        claimed.cancel_marked |= attempt < 0;
         // Attempts come in order: the last one with an outcome is the newest.
         if let Some(body) = outcome {
             claimed.outcome = Some((attempt, body));

@@ -153,6 +153,17 @@ impl Session {
         Ok(prepared)
     }
 
+    /// Prepares a read of what conditional writes have written: it sees also one that was cut off,
+    /// by bringing it to its end.
+    pub(super) async fn prepare_serial(
+        &self,
+        statement: &str,
+    ) -> Result<PreparedStatement, StoreError> {
+        let mut prepared = self.prepare(statement).await?;
+        prepared.set_consistency(Consistency::Serial);
+        Ok(prepared)
+    }
+
     /// Prepares a statement that the driver must not repeat by itself: a conditional write.
     pub(super) async fn prepare_once(
         &self,
@@ -325,6 +336,22 @@ impl Session {
         }
         let answer = self.driver.batch(&batch, &values).await.map_err(failed)?;
         applied(answer)
+    }
+
+    /// [`Session::apply_one`] for each of the values, many at once; in their order.
+    pub(super) async fn apply_each<V: SerializeRow>(
+        &self,
+        statement: &PreparedStatement,
+        each: Vec<V>,
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut writes = Vec::with_capacity(each.len());
+        for values in each {
+            writes.push(self.apply_one(statement, values));
+        }
+        stream::iter(writes)
+            .buffered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// As [`Session::apply`], for one statement.

@@ -21,55 +21,80 @@ const SETUP: &str = "CREATE TABLE IF NOT EXISTS ks.setup (
 ///
 /// Ids are blobs: those sort as their bytes do, while the databases sort UUIDs in ways of their own.
 /// A table with a `bucket` is partitioned by time and shard, see [`Layout`].
-const MIGRATIONS: &[&[&str]] = &[&[
-    // The whole notification in a row. Written with the stamp as the timestamp of each cell, so
-    // that of two writes the one with the higher stamp stands: no conditional write here, ever.
-    "CREATE TABLE IF NOT EXISTS ks.notifications (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        // The whole notification in a row. Written with the stamp as the timestamp of each cell, so
+        // that of two writes the one with the higher stamp stands: no conditional write here, ever.
+        "CREATE TABLE IF NOT EXISTS ks.notifications (
         bucket bigint, shard int, id blob,
         status text, channel text, priority text,
         state text, identity text, message text,
         calls map<int, text>,
         PRIMARY KEY ((bucket, shard), id)
     ) WITH CLUSTERING ORDER BY (id DESC)",
-    // Notifications by what they can be found by, which is `value`.
-    "CREATE TABLE IF NOT EXISTS ks.refs (
+        // Notifications by what they can be found by, which is `value`.
+        "CREATE TABLE IF NOT EXISTS ks.refs (
         kind text, bucket bigint, shard int, value text, id blob,
         PRIMARY KEY ((kind, bucket, shard), value, id)
     ) WITH CLUSTERING ORDER BY (value ASC, id DESC) AND {windows}",
-    // Which buckets are not empty.
-    "CREATE TABLE IF NOT EXISTS ks.buckets (
+        // Which buckets are not empty.
+        "CREATE TABLE IF NOT EXISTS ks.buckets (
         kind text, bucket bigint,
         PRIMARY KEY (kind, bucket)
     ) WITH CLUSTERING ORDER BY (bucket DESC)",
-    // The exact counts of a partition of `status`, true for the offset `at`. Conditional only.
-    "CREATE TABLE IF NOT EXISTS ks.totals (
+        // The exact counts of a partition of `status`, true for the offset `at`. Conditional only.
+        "CREATE TABLE IF NOT EXISTS ks.totals (
         part int, at bigint static,
         day int, status text, channel text, priority text, number bigint,
         PRIMARY KEY (part, day, status, channel, priority)
     )",
-    // Attempts count from 1; a row of attempt 0 is the mark of somebody who wants to cancel.
-    "CREATE TABLE IF NOT EXISTS ks.claims (
+        // Attempts count from 1; below 0 are the marks of those who want to cancel, so that a claim
+        // reads both at once.
+        "CREATE TABLE IF NOT EXISTS ks.claims (
         bucket bigint, shard int, id blob, attempt int, worker text, outcome blob,
         PRIMARY KEY ((bucket, shard), id, attempt)
     ) WITH {windows}",
-    "CREATE TABLE IF NOT EXISTS ks.events (
+        "CREATE TABLE IF NOT EXISTS ks.events (
         bucket bigint, shard int, id blob,
         event text, payload text, occurred_at bigint, correlation_id text, matched text,
         PRIMARY KEY ((bucket, shard), id)
     ) WITH CLUSTERING ORDER BY (id DESC) AND {windows}",
-    // The body is the record itself, in Avro's single-object encoding.
-    "CREATE TABLE IF NOT EXISTS ks.dead_letters (
+        // The body is the record itself, in Avro's single-object encoding.
+        "CREATE TABLE IF NOT EXISTS ks.dead_letters (
         bucket bigint, shard int, id blob, body blob,
         PRIMARY KEY ((bucket, shard), id)
     ) WITH CLUSTERING ORDER BY (id DESC) AND {windows}",
-    // All of it in one partition, so that one condition on `version` guards every change. The kinds
-    // are those of the objects, and `… name` for who holds a name. Conditional writes only.
-    "CREATE TABLE IF NOT EXISTS ks.catalog (
+        // All of it in one partition, so that one condition on `version` guards every change. The kinds
+        // are those of the objects, and `… name` for who holds a name. Conditional writes only.
+        "CREATE TABLE IF NOT EXISTS ks.catalog (
         one int, version bigint static,
         kind text, key text, number int, holder uuid, name text, body text, retired boolean,
         PRIMARY KEY (one, kind, key, number)
     )",
-]];
+    ],
+    &[
+        // How races between attempts and cancels ended. Conditional writes only.
+        "CREATE TABLE IF NOT EXISTS ks.races (
+        bucket bigint, shard int, id blob, attempt int, ended text,
+        PRIMARY KEY ((bucket, shard), id, attempt)
+    ) WITH {windows}",
+        // Idempotency keys. Conditional writes only.
+        "CREATE TABLE IF NOT EXISTS ks.keys (
+        scope text, key text,
+        value text, digest text, leased_until bigint, kept_until bigint, answer blob,
+        PRIMARY KEY ((scope, key))
+    )",
+        // Who owns a shard of what is scheduled, and up to where its rows have gone on. Conditional
+        // writes only.
+        "CREATE TABLE IF NOT EXISTS ks.schedules (
+        shard int PRIMARY KEY, owner text, send_at bigint, id blob)",
+        // Rows are read once, in their order, and never deleted: they expire.
+        "CREATE TABLE IF NOT EXISTS ks.scheduled (
+        shard int, bucket bigint, send_at bigint, id blob, body blob,
+        PRIMARY KEY ((shard, bucket), send_at, id)
+    )",
+    ],
+];
 
 /// The version of the tables that this program works with.
 const NEWEST: i32 = MIGRATIONS.len() as i32;
@@ -343,6 +368,36 @@ statements! {
          WHERE bucket = ? AND shard = ? AND id = ? AND attempt = ?";
     prepare get_claims =
         "SELECT id, attempt, outcome FROM ks.claims WHERE bucket = ? AND shard = ? AND id IN ?";
+    prepare delete_claim =
+        "DELETE FROM ks.claims WHERE bucket = ? AND shard = ? AND id = ? AND attempt = ?";
+    prepare_once end_race =
+        "INSERT INTO ks.races (bucket, shard, id, attempt, ended) VALUES (?, ?, ?, ?, ?)
+         IF NOT EXISTS USING TTL ?";
+    prepare_serial get_race =
+        "SELECT ended FROM ks.races WHERE bucket = ? AND shard = ? AND id = ? AND attempt = ?";
+    prepare_once take_key =
+        "INSERT INTO ks.keys (scope, key, value, digest, leased_until, kept_until)
+         VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?";
+    prepare_serial get_key =
+        "SELECT value, digest, leased_until, kept_until, answer FROM ks.keys
+         WHERE scope = ? AND key = ?";
+    prepare_once lease_key =
+        "UPDATE ks.keys USING TTL ? SET leased_until = ? WHERE scope = ? AND key = ?
+         IF value = ? AND leased_until = ?";
+    prepare_once answer_key =
+        "UPDATE ks.keys USING TTL ? SET answer = ? WHERE scope = ? AND key = ? IF value = ?";
+    prepare_once first_owner =
+        "INSERT INTO ks.schedules (shard, owner, send_at, id) VALUES (?, ?, ?, ?) IF NOT EXISTS";
+    prepare_once next_owner = "UPDATE ks.schedules SET owner = ? WHERE shard = ? IF EXISTS";
+    prepare_serial get_schedule = "SELECT send_at, id FROM ks.schedules WHERE shard = ?";
+    prepare_once advance_schedule =
+        "UPDATE ks.schedules SET send_at = ?, id = ? WHERE shard = ? IF owner = ?";
+    prepare put_scheduled =
+        "INSERT INTO ks.scheduled (shard, bucket, send_at, id, body) VALUES (?, ?, ?, ?, ?)
+         USING TTL ?";
+    prepare scan_scheduled =
+        "SELECT send_at, id, body FROM ks.scheduled WHERE shard = ? AND bucket = ?
+         AND (send_at, id) > (?, ?) AND (send_at, id) <= (?, ?) LIMIT ?";
     prepare put_event =
         "UPDATE ks.events USING TTL ?
          SET event = ?, payload = ?, occurred_at = ?, correlation_id = ?

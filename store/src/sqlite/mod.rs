@@ -2,12 +2,15 @@
 //!
 //! * `file`: one thread that writes in groups, connections that read.
 //! * `tables`: the tables and their versions.
-//! * `notifications`, `pipeline`, `catalog`: the statements.
+//! * `notifications`, `pipeline`, `cancels`, `keys`, `schedules`, `catalog`: the statements.
 
+mod cancels;
 mod catalog;
 mod file;
+mod keys;
 mod notifications;
 mod pipeline;
+mod schedules;
 mod tables;
 
 use std::{path::Path, time::Duration};
@@ -16,7 +19,7 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::Catalog,
     codec::{Codec, Framing},
-    ids::{DeadLetterId, EventId, NotificationId},
+    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, Event, EventMatched},
     rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
 };
@@ -25,7 +28,8 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use self::file::File;
 use crate::{
-    CatalogChange, CatalogOutcome, Claim, Claimed, Layout, Outcome, Store, StoreError, Totals,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
+    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, now,
 };
 
 /// A store in one file.
@@ -180,6 +184,99 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn mark_cancelled(&self, marks: &[CancelMark]) -> Result<Vec<Standing>, StoreError> {
+        let marks = marks.to_vec();
+        self.file
+            .write(move |connection| cancels::mark(connection, &marks))
+            .await
+    }
+
+    async fn unmark_cancelled(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        let marks = marks.to_vec();
+        self.file
+            .write(move |connection| cancels::unmark(connection, &marks))
+            .await
+    }
+
+    async fn end_race(
+        &self,
+        id: NotificationId,
+        _recipient: &str,
+        attempt: i32,
+        proposal: RaceEnd,
+    ) -> Result<RaceEnd, StoreError> {
+        self.file
+            .write(move |connection| cancels::end_race(connection, id, attempt, proposal))
+            .await
+    }
+
+    async fn take_keys(&self, claims: &[KeyClaim]) -> Result<Vec<KeyHeld>, StoreError> {
+        let claims = claims.to_vec();
+        self.file
+            .write(move |connection| keys::take(connection, &claims, now()))
+            .await
+    }
+
+    async fn lease_key(
+        &self,
+        scope: &str,
+        key: &str,
+        seen: &KeyHeld,
+        leased_until: UnixMs,
+    ) -> Result<bool, StoreError> {
+        let (scope, key, seen) = (scope.to_owned(), key.to_owned(), seen.clone());
+        self.file
+            .write(move |connection| keys::lease(connection, &scope, &key, &seen, leased_until))
+            .await
+    }
+
+    async fn answer_key(
+        &self,
+        scope: &str,
+        key: &str,
+        held: &KeyHeld,
+        answer: &[u8],
+    ) -> Result<(), StoreError> {
+        let (scope, key, held) = (scope.to_owned(), key.to_owned(), held.clone());
+        let answer = answer.to_vec();
+        self.file
+            .write(move |connection| keys::answer(connection, &scope, &key, &held, &answer))
+            .await
+    }
+
+    async fn own_schedule(&self, shard: i32, owner: &str, now: UnixMs) -> Result<Due, StoreError> {
+        let owner = owner.to_owned();
+        self.file
+            .write(move |connection| schedules::own(connection, shard, &owner, now))
+            .await
+    }
+
+    async fn put_scheduled(&self, shard: i32, rows: &[ScheduledRow]) -> Result<(), StoreError> {
+        let rows = rows.to_vec();
+        self.file
+            .write(move |connection| schedules::put(connection, shard, &rows))
+            .await
+    }
+
+    async fn due_scheduled(
+        &self,
+        shard: i32,
+        from: Due,
+        now: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<ScheduledRow>, StoreError> {
+        self.file
+            .read(move |connection| schedules::due(connection, shard, from, now, limit))
+            .await
+    }
+
+    async fn advance_schedule(&self, shard: i32, owner: &str, to: Due) -> Result<bool, StoreError> {
+        let owner = owner.to_owned();
+        self.file
+            .write(move |connection| schedules::advance(connection, shard, &owner, to))
+            .await
+    }
+
     async fn write_events(&self, events: &[(EventId, Event)]) -> Result<(), StoreError> {
         let events = events.to_vec();
         self.file
@@ -253,6 +350,7 @@ const EXPIRED_AT_ONCE: usize = 500;
 fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), StoreError> {
     notifications::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     pipeline::expire(connection, now_ms - layout.retention_ms(), EXPIRED_AT_ONCE)?;
+    keys::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     // Freed pages go back to the file system, a piece at a time.
     let mut statement = connection.prepare("PRAGMA incremental_vacuum(1000)")?;
     let mut rows = statement.query([])?;

@@ -229,6 +229,7 @@ pub(super) fn expire(
         "matches",
         "dead_letters",
         "cancel_marks",
+        "races",
         "claims",
     ] {
         let sql = format!(

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use crate::StoreError;
 
 /// What each version of the file adds, from version 1 on. A released one is never changed.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE layout (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         status_shards INTEGER NOT NULL,
@@ -113,7 +114,48 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (kind, id, version)
     ) STRICT, WITHOUT ROWID;
     CREATE UNIQUE INDEX catalog_by_name ON catalog (kind, name) WHERE retired = 0;
-"];
+",
+    "
+    DROP TABLE cancel_marks;
+    CREATE TABLE cancel_marks (
+        id BLOB NOT NULL,
+        mark INTEGER NOT NULL,
+        PRIMARY KEY (id, mark)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE races (
+        id BLOB NOT NULL,
+        attempt INTEGER NOT NULL,
+        ended TEXT NOT NULL,
+        PRIMARY KEY (id, attempt)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE keys (
+        scope TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        leased_until INTEGER NOT NULL,
+        kept_until INTEGER NOT NULL,
+        answer BLOB,
+        PRIMARY KEY (scope, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX keys_by_end ON keys (kept_until);
+
+    CREATE TABLE schedules (
+        shard INTEGER NOT NULL PRIMARY KEY,
+        owner TEXT NOT NULL,
+        send_at INTEGER NOT NULL,
+        id BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE scheduled (
+        shard INTEGER NOT NULL,
+        send_at INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (shard, send_at, id)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The version of the file that this program works with.
 const NEWEST: i64 = MIGRATIONS.len() as i64;

@@ -7,6 +7,10 @@
     unreachable_pub
 )]
 
+mod races;
+
+pub use races::*;
+
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -739,6 +743,14 @@ macro_rules! contract {
             catalog_names_are_unique_and_versions_follow_each_other,
             template_versions_outlive_changes_and_deletion,
             of_many_that_take_a_name_at_once_one_does,
+            a_claim_and_a_mark_see_each_other,
+            a_mark_learns_of_the_newest_outcome,
+            a_race_has_one_end_for_all,
+            of_many_that_claim_a_key_at_once_one_gets_it,
+            keys_are_answered_in_their_order_and_another_scope_is_another_key,
+            a_key_is_leased_anew_by_one_and_keeps_its_answer,
+            scheduled_rows_come_when_due_in_order_and_once,
+            a_schedule_obeys_its_newest_owner_alone,
         );
     };
     ($engine:ty: $($test:ident),+ $(,)?) => {$(
