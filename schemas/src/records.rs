@@ -158,7 +158,7 @@ fn normal() -> String {
 
 /// Who a notification is for and where it came from: what every record about it repeats, so that
 /// a row can be made from any of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Identity {
     /// The notification.
     pub id: NotificationId,
@@ -212,7 +212,7 @@ pub struct Identity {
 }
 
 /// What is said to the recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Message {
     /// The text.
     pub content: String,

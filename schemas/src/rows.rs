@@ -46,7 +46,8 @@ impl NotificationRow {
 pub struct RowWrite {
     /// The row as it is to be.
     pub row: NotificationRow,
-    /// Whether there was no row before: then everything is written, index rows included.
+    /// Whether there was no row before, or one of another identity: then everything is written,
+    /// index rows included.
     pub is_new: bool,
     /// Whether the message is new in it.
     pub writes_message: bool,

@@ -10,7 +10,7 @@ use std::{
 
 use herald_schemas::{
     ids::NotificationId,
-    records::{Failure, StatusChanged},
+    records::{Failure, Identity, StatusChanged},
     rows::{CountKey, NotificationRow, RowWrite},
     words::Status,
 };
@@ -47,17 +47,19 @@ pub fn fold<'a>(
                 *counts.entry(old).or_default() -= 1;
             }
         }
-        let message_is_new = merged.message.is_some() && before.is_none_or(|b| b.message.is_none());
+        let is_new = before.is_none_or(|before| before.identity != merged.identity);
+        let message_is_new = merged.message.as_ref() != before.and_then(|b| b.message.as_ref());
         let place = *places.entry(id).or_insert_with(|| {
             writes.push(RowWrite {
                 row: merged.clone(),
-                is_new: before.is_none(),
+                is_new: false,
                 writes_message: false,
                 calls: Vec::new(),
             });
             writes.len() - 1
         });
         let write = &mut writes[place];
+        write.is_new |= is_new;
         write.writes_message |= message_is_new;
         write.calls.extend(change.calls.iter().cloned());
         write.row = merged.clone();
@@ -77,9 +79,9 @@ pub fn merge(before: Option<&NotificationRow>, change: &StatusChanged) -> Notifi
     let newer = order(&fresh) > order(before);
     let winner = if newer { &fresh } else { before };
     NotificationRow {
-        identity: before.identity.clone(),
+        identity: earlier(&before.identity, &fresh.identity).clone(),
         // Facts are kept whichever record brings them.
-        message: before.message.clone().or_else(|| fresh.message.clone()),
+        message: smaller(&before.message, &fresh.message),
         provider_message_id: smaller(&before.provider_message_id, &fresh.provider_message_id),
         delivery_status: before.delivery_status.clone(),
         status: winner.status,
@@ -117,8 +119,22 @@ fn order(row: &NotificationRow) -> Order<'_> {
     )
 }
 
+/// Who it is for and whence, as it was said first: match names the record that it read, render
+/// another one, and a producer that sends again under the same id may say something else.
+fn earlier<'a>(a: &'a Identity, b: &'a Identity) -> &'a Identity {
+    let said = |identity: &'a Identity| {
+        (
+            identity.created_at,
+            identity.catalog_version,
+            &identity.source,
+            identity,
+        )
+    };
+    if said(b) < said(a) { b } else { a }
+}
+
 /// Of two facts that should be one, always the same.
-fn smaller(a: &Option<String>, b: &Option<String>) -> Option<String> {
+fn smaller<T: Ord + Clone>(a: &Option<T>, b: &Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b).clone()),
         (a, b) => a.clone().or_else(|| b.clone()),

@@ -78,14 +78,14 @@ pub(super) fn write(
         "INSERT INTO notifications (id, status, channel, priority, attempts, updated_at, sent_at,
                 cancelled_at, provider_message_id, last_error, delivery_status, stamp, expires_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-         ON CONFLICT (id) DO UPDATE SET status = ?2, attempts = ?5, updated_at = ?6, sent_at = ?7,
-                cancelled_at = ?8, provider_message_id = ?9, last_error = ?10,
-                delivery_status = ?11, stamp = ?12
+         ON CONFLICT (id) DO UPDATE SET status = ?2, channel = ?3, priority = ?4, attempts = ?5,
+                updated_at = ?6, sent_at = ?7, cancelled_at = ?8, provider_message_id = ?9,
+                last_error = ?10, delivery_status = ?11, stamp = ?12
          WHERE stamp <= ?12",
     )?;
     let mut put_content = connection.prepare_cached(
         "INSERT INTO contents (id, identity, message) VALUES (?1, ?2, ?3)
-         ON CONFLICT (id) DO UPDATE SET message = coalesce(?3, message)",
+         ON CONFLICT (id) DO UPDATE SET identity = ?2, message = coalesce(?3, message)",
     )?;
     let mut put_ref =
         connection.prepare_cached("INSERT INTO refs VALUES (?, ?, ?) ON CONFLICT DO NOTHING")?;

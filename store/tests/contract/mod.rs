@@ -192,6 +192,33 @@ pub async fn a_message_may_come_after_the_row(store: Arc<dyn Store>) {
     assert_eq!(store.notifications(&[id]).await.unwrap(), [Some(spoken)]);
 }
 
+pub async fn a_row_is_whose_the_newest_whole_write_says(store: Arc<dyn Store>) {
+    let id = NotificationId::random();
+    let first = row(id, Status::Sent);
+    store
+        .write_notifications(&[fresh(first.clone())], 1)
+        .await
+        .unwrap();
+    let mut other = first;
+    other.identity.recipient = format!("{id}@example.com");
+    other.identity.channel = Channel::Log;
+    other.identity.priority = Priority::Low;
+    other.identity.source = Some("herald.events/0/1".to_owned());
+    store
+        .write_notifications(&[fresh(other.clone())], 2)
+        .await
+        .unwrap();
+    let read = store.notifications(&[id]).await.unwrap();
+    assert_eq!(read, [Some(other.clone())]);
+    let filter = Filter {
+        channel: Some(Channel::Log),
+        priority: Some(Priority::Low),
+        index: Some(Index::Recipient(other.identity.recipient)),
+        ..Filter::default()
+    };
+    assert_eq!(list(&*store, &filter, 10).await, [id]);
+}
+
 pub async fn calls_are_kept_in_order_and_once(store: Arc<dyn Store>) {
     let id = NotificationId::random();
     let call = |number, step| Attempt {
@@ -731,6 +758,7 @@ macro_rules! contract {
             rows_are_read_as_they_were_written_in_the_order_asked,
             of_two_writes_the_one_with_the_higher_stamp_stands,
             a_message_may_come_after_the_row,
+            a_row_is_whose_the_newest_whole_write_says,
             calls_are_kept_in_order_and_once,
             lists_are_newest_first_paged_and_filtered,
             lists_go_through_all_times_and_find_by_everything,

@@ -3,6 +3,7 @@
 
 mod deliver;
 mod matching;
+mod materialize;
 mod poison;
 mod render;
 mod retry;
