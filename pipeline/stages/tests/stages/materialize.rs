@@ -66,7 +66,7 @@ fn of_two_states_one_stands_whichever_comes_first() {
     for (name, stands, falls) in table {
         let [stands, falls] =
             [stands, falls].map(|(status, attempts, at)| of(status, attempts, at));
-        let expected = merged(&[stands.clone()]);
+        let expected = merged(std::slice::from_ref(&stands));
         assert_eq!(merged(&[stands.clone(), falls.clone()]), expected, "{name}");
         assert_eq!(
             merged(&[falls, stands]),
