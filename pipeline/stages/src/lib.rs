@@ -12,6 +12,7 @@ pub mod poison;
 pub mod recipient;
 pub mod render;
 pub mod retry;
+mod shortened;
 pub mod snapshot;
 pub mod template;
 mod when;

@@ -15,6 +15,7 @@ use crate::{
     Context, Output, Source, Verdict,
     poison::{letter, poison},
     recipient,
+    shortened::{check_keys, shortened},
     snapshot::{CompiledRule, Recipient, Snapshot},
     template::{Escape, Variables, render},
     when::Asked,
@@ -24,6 +25,10 @@ use crate::{
 const STAGE: &str = "match";
 /// How many rules of an event are told about.
 const MAX_OUTCOMES: usize = 1_000;
+/// How much of a payload's value is told.
+const MAX_VALUE: usize = 100;
+/// How much of a rule's reason: a thousand of them are one record.
+const MAX_REASON: usize = 500;
 
 /// What one rule makes of an event.
 #[derive(Debug)]
@@ -73,9 +78,10 @@ fn ask<'a>(
         match lookup(payload, path) {
             Some(found) if equal(found, expected) => {}
             Some(found) => {
-                return Err(format!("{path} is {}, not {expected}", shortened(found)));
+                let (found, expected) = (told(found), told(expected));
+                return Err(format!("{path} is {found}, not {expected}"));
             }
-            None => return Err(format!("{path} is missing, not {expected}")),
+            None => return Err(format!("{path} is missing, not {}", told(expected))),
         }
     }
     match &compiled.when {
@@ -103,7 +109,7 @@ fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String
             Some(Value::Number(number)) => number.to_string(),
             Some(Value::Null) | None => return Err(format!("no recipient: {path} is missing")),
             Some(other) => {
-                return Err(format!("no recipient: {path} is {}", shortened(other)));
+                return Err(format!("no recipient: {path} is {}", told(other)));
             }
         },
         Recipient::Template(text) => {
@@ -136,6 +142,17 @@ pub fn lookup<'a>(payload: &'a Map<String, Value>, path: &str) -> Option<&'a Val
     Some(value)
 }
 
+fn told(value: &Value) -> String {
+    match value {
+        // With its quotes it is cut all the same, and what follows need not be looked at.
+        Value::String(text) => {
+            let beginning: String = text.chars().take(MAX_VALUE).collect();
+            shortened(Value::from(beginning), MAX_VALUE)
+        }
+        other => shortened(other, MAX_VALUE),
+    }
+}
+
 /// Equal as JSON, and 1 is 1.0.
 fn equal(found: &Value, expected: &Value) -> bool {
     match (found, expected) {
@@ -143,14 +160,6 @@ fn equal(found: &Value, expected: &Value) -> bool {
             found == expected || found.as_f64() == expected.as_f64()
         }
         _ => found == expected,
-    }
-}
-
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(100) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }
 
@@ -178,7 +187,7 @@ pub fn process(event: Event, source: &Source<'_>, context: &Context<'_>) -> Verd
                 outputs.extend(request.1);
                 (Some(notification), None)
             }
-            Err(reason) => (None, Some(reason)),
+            Err(reason) => (None, Some(shortened(reason, MAX_REASON))),
         };
         if rules.len() < MAX_OUTCOMES {
             let rule = &rule.rule;
@@ -213,6 +222,11 @@ fn check(event: &Event, catalog: &Snapshot) -> Result<Map<String, Value>, Failur
         }
         Some(_) => {}
     }
+    check_keys(&[
+        ("correlation_id", &event.correlation_id),
+        ("traceparent", &event.traceparent),
+    ])
+    .map_err(|problem| poison("invalid_event", problem))?;
     serde_json::from_str(&event.payload).map_err(|error| {
         poison(
             "invalid_payload",

@@ -1,5 +1,7 @@
 //! Dead letters: what cannot be processed, with its bytes, its reason and where it came from.
 
+use std::fmt::Display;
+
 use herald_schemas::{
     codec::DecodeError,
     ids::{DeadLetterId, EventId, UnixMs},
@@ -7,17 +9,21 @@ use herald_schemas::{
     words::Status,
 };
 
-use crate::{Output, Source};
+use crate::{Output, Source, shortened::shortened};
+
+/// How many characters of what is wrong are told: it may quote the record, and a dead letter that
+/// its topic does not take would stop the stage.
+const MAX_MESSAGE: usize = 1_000;
 
 /// The kind of a failure that lies in the record itself.
 pub const POISON: &str = "poison";
 
 /// A failure that lies in the record itself.
-pub fn poison(code: &str, message: impl Into<String>) -> Failure {
+pub fn poison(code: &str, message: impl Display) -> Failure {
     Failure {
         kind: POISON.to_owned(),
         code: code.to_owned(),
-        message: message.into(),
+        message: shortened(message, MAX_MESSAGE),
     }
 }
 
@@ -70,7 +76,7 @@ pub fn undecodable(
     letter(
         stage,
         source,
-        poison("undecodable", error.to_string()),
+        poison("undecodable", error),
         at,
         0,
         None,

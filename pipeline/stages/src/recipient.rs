@@ -5,7 +5,7 @@ use herald_schemas::words::Channel;
 /// The longest phone number or address.
 const SHORT: usize = 255;
 /// The longest URL, token or subscription.
-const LONG: usize = 4_096;
+pub(crate) const LONG: usize = 4_096;
 
 /// Whether `recipient` can be one of `channel`; else what it should be.
 pub fn check(channel: Channel, recipient: &str) -> Result<(), &'static str> {

@@ -12,13 +12,14 @@ use crate::{
     deliver::{deadline, expired},
     poison::{given_up, letter, poison},
     recipient,
+    shortened::check_keys,
     template::render_message,
 };
 
 /// This stage's name.
 const STAGE: &str = "render";
-/// The longest keys and ids that are carried along: 128 characters, which the API takes.
-const MAX_KEY_BYTES: usize = 512;
+/// The largest message in all: it must fit the topics that a request fits.
+const MAX_MESSAGE_BYTES: usize = 2_000_000;
 
 /// Who accepted a notification, and so what is known of it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,17 +110,16 @@ fn identity(
         .priority
         .parse()
         .map_err(|error| poison("unknown_priority", format!("{error}")))?;
-    for (name, value) in [
+    check_keys(&[
         ("idempotency_key", &request.idempotency_key),
         ("correlation_id", &request.correlation_id),
-    ] {
-        if value
-            .as_ref()
-            .is_some_and(|value| value.len() > MAX_KEY_BYTES)
-        {
-            let message = format!("{name} is longer than {MAX_KEY_BYTES} bytes");
-            return Err(poison("invalid_request", message));
-        }
+        ("traceparent", &request.traceparent),
+    ])
+    .map_err(|problem| poison("invalid_request", problem))?;
+    // All that is said of the notification repeats it.
+    if request.recipient.len() > recipient::LONG {
+        let message = format!("recipient is longer than {} bytes", recipient::LONG);
+        return Err(poison("invalid_recipient", message));
     }
     let id = match &request.id {
         Some(own) => NotificationId::from_producer(own, request.created_at),
@@ -188,7 +188,17 @@ fn message(
     limits
         .check(channel, &message.content)
         .map_err(|text| poison("content_too_long", text))?;
+    if size(&message) > MAX_MESSAGE_BYTES {
+        let text = format!("The message exceeds {MAX_MESSAGE_BYTES} bytes in all.");
+        return Err(poison("content_too_long", text));
+    }
     Ok(message)
+}
+
+fn size(message: &Message) -> usize {
+    let parts = [&message.subject, &message.html, &message.metadata];
+    let parts = parts.into_iter().flatten().map(String::len);
+    message.content.len() + parts.sum::<usize>()
 }
 
 fn object(json: &str, name: &str) -> Result<Map<String, Value>, Failure> {

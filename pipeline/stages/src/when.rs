@@ -8,6 +8,8 @@ use cel::{
 };
 use serde_json::{Map, Value};
 
+use crate::shortened::shortened;
+
 /// The longest expression.
 const MAX_BYTES: usize = 2_000;
 /// How deep an expression may go: it is asked by recursion, which takes up to 60 KB a step in a build
@@ -17,6 +19,8 @@ const MAX_DEPTH: usize = 16;
 const MAX_LOOPS: u32 = 2;
 /// How often they may go round.
 const MAX_ROUNDS: usize = 100_000;
+/// How much of an error is told.
+const MAX_ERROR: usize = 200;
 /// Functions that look through a list or a text: loops as well.
 const SEARCHES: [&str; 3] = ["@in", "contains", "matches"];
 /// The parser goes down by recursion, for `1 + 1 + …` too, and what [`MAX_BYTES`] can hold takes it
@@ -170,7 +174,8 @@ impl<'a> Asked<'a> {
                 "when: neither true nor false but {:?}",
                 other.type_of()
             )),
-            Err(error) => Err(format!("when: {error}")),
+            // It may quote what it was asked about.
+            Err(error) => Err(format!("when: {}", shortened(error, MAX_ERROR))),
         }
     }
 }

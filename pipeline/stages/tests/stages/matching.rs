@@ -2,6 +2,7 @@
 
 use herald_schemas::{
     catalog::Rule,
+    codec::{Codec, Framing},
     ids::{NotificationId, TemplateId},
     records::{Event, EventMatched, NotificationRequested, StatusChanged},
     words::{Channel, Status},
@@ -293,6 +294,46 @@ fn beyond_a_thousand_rules_the_notifications_are_made_and_the_rest_is_counted() 
     assert_eq!((matched.rules.len(), matched.omitted), (1_000, 3));
 }
 
+/// A record that its topic does not take would stop the stage.
+#[test]
+fn what_the_rules_say_fits_its_topic_whatever_the_payload_holds() {
+    let event = Event {
+        payload: json!({"long": "\u{7f}".repeat(900_000), "a": [1]}).to_string(),
+        ..event()
+    };
+    let mut world = World::new();
+    let told: [(&str, Change); 5] = [
+        ("recipient", |r| r.recipient = "{{long}}".to_owned()),
+        ("template", |r| r.recipient = "{{long | json}}x".to_owned()),
+        ("condition", |r| {
+            r.conditions = object(json!({"long": "x".repeat(10_000)}));
+        }),
+        ("when", |r| r.when = some("payload + 1 == 2")),
+        ("key", |r| r.when = some("payload[payload.long] == 2")),
+    ];
+    world.catalog.rules = (0..1_000)
+        .map(|number| {
+            let mut rule = rule(&format!("{number} {}", "n".repeat(250)));
+            told[if number < 20 { number % 5 } else { 2 }].1(&mut rule);
+            rule
+        })
+        .collect();
+    let outputs = emitted(&world, &event, &source("herald.events"));
+    assert_eq!(kinds(&outputs), ["matched"]);
+    for outcome in &matched(&outputs).rules {
+        let reason = outcome.reason.as_deref().unwrap();
+        assert!(
+            reason.len() < 2_000,
+            "{}: {} bytes",
+            outcome.rule,
+            reason.len()
+        );
+    }
+    let codec = Codec::new(&Framing::SingleObject).unwrap();
+    let bytes = codec.encode(matched(&outputs)).unwrap();
+    assert!(bytes.len() < 3 << 20, "{} bytes", bytes.len());
+}
+
 type Spoil = fn(&mut World, &mut Event);
 
 const REFUSED: &[(&str, Spoil, &str, &str)] = &[
@@ -344,6 +385,30 @@ const REFUSED: &[(&str, Spoil, &str, &str)] = &[
         "invalid_payload",
         "the payload is no JSON object: number out of range",
     ),
+    (
+        "a payload that is one long text of what cannot be printed",
+        |_, event| event.payload = format!("\"{}\"", "\u{7f}".repeat(1_000_000)),
+        "invalid_payload",
+        "the payload is no JSON object: invalid type: string \"\\u{7f}",
+    ),
+    (
+        "a name as long as a record",
+        |_, event| event.event = "\u{1}".repeat(1_000_000),
+        "unknown_event",
+        "there is no event source \"\\u{1}",
+    ),
+    (
+        "a correlation id as long as a record",
+        |_, event| event.correlation_id = Some("c".repeat(1_000_000)),
+        "invalid_event",
+        "correlation_id is longer than 512 bytes",
+    ),
+    (
+        "a trace context as long as a record",
+        |_, event| event.traceparent = Some("t".repeat(1_000_000)),
+        "invalid_event",
+        "traceparent is longer than 512 bytes",
+    ),
 ];
 
 #[test]
@@ -362,6 +427,10 @@ fn an_event_that_cannot_be_matched_is_a_dead_letter_and_says_so() {
             letter.error.message.starts_with(message),
             "{name}: {}",
             letter.error.message
+        );
+        assert!(
+            letter.error.message.len() < 8_000,
+            "{name}: it must fit its topic"
         );
         assert_eq!(letter.value, b"as it was", "{name}");
         assert_eq!(letter.event_id, Some(matched.event_id), "{name}");

@@ -180,6 +180,12 @@ const GIVEN_UP: &[(&str, Change, &str, &str)] = &[
         "recipient \"a@b\\r\\nBcc: c@d\" has control characters",
     ),
     (
+        "a message that fits no topic",
+        |r| r.metadata = Some(format!("{{\"a\": \"{}\"}}", "m".repeat(2_000_000))),
+        "content_too_long",
+        "The message exceeds 2000000 bytes in all.",
+    ),
+    (
         "its end is over",
         |r| r.expires_at = Some(NOW - 1),
         "expired",
@@ -242,15 +248,27 @@ const NO_NOTIFICATION: &[(&str, Change, &str, &str)] = &[
     ),
     (
         "a key that is too long",
-        |r| r.idempotency_key = Some("k".repeat(256)),
+        |r| r.idempotency_key = Some("k".repeat(513)),
         "invalid_request",
-        "idempotency_key is longer than 255 bytes",
+        "idempotency_key is longer than 512 bytes",
     ),
     (
         "a correlation id that is too long",
-        |r| r.correlation_id = Some("k".repeat(256)),
+        |r| r.correlation_id = Some("k".repeat(513)),
         "invalid_request",
-        "correlation_id is longer than 255 bytes",
+        "correlation_id is longer than 512 bytes",
+    ),
+    (
+        "a trace context that is too long",
+        |r| r.traceparent = Some("k".repeat(513)),
+        "invalid_request",
+        "traceparent is longer than 512 bytes",
+    ),
+    (
+        "a recipient that is no channel's",
+        |r| r.recipient = "r".repeat(1_900_000),
+        "invalid_recipient",
+        "recipient is longer than 4096 bytes",
     ),
 ];
 
