@@ -8,3 +8,4 @@ mod poison;
 mod render;
 mod retry;
 mod samples;
+mod whole_way;
