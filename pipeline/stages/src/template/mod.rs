@@ -27,8 +27,9 @@ use self::parse::{Parsed, Tag};
 pub const MAX_SOURCE_BYTES: usize = 64 * 1_024;
 /// The longest text that a template may make.
 pub const MAX_OUTPUT_BYTES: usize = 256 * 1_024;
-/// How often the loops of a template may go round in all.
-const MAX_ROUNDS: u32 = 100_000;
+/// How often the loops of a template may go round in all, times its tags: each round may come by
+/// every one of them.
+const MAX_STEPS: usize = 1_000_000;
 /// The name under which the root holds a null for what needs no value.
 const NOTHING: &str = "";
 
@@ -73,7 +74,7 @@ pub enum RenderError {
     #[error("the rendered text is longer than {MAX_OUTPUT_BYTES} bytes")]
     TooLong,
     /// The loops go round too often.
-    #[error("the loops go round more than {MAX_ROUNDS} times")]
+    #[error("the loops take more than {MAX_STEPS} steps")]
     TooManyRounds,
     /// The template itself is wrong; it was checked when it was made.
     #[error("the template does not parse: {0}")]
@@ -160,7 +161,10 @@ pub fn render(text: &str, variables: Variables<'_>, escape: Escape) -> Result<St
         return Ok(text.to_owned());
     }
     let parsed = Parsed::new(text)?;
-    let limits = Rc::new(Limits::default());
+    let limits = Rc::new(Limits {
+        tags: parsed.tags(),
+        ..Limits::default()
+    });
     let template = compile(&parsed, &limits, escape)?;
     let context = Value::Object(context(&parsed, variables));
     let rendered = template.render(TEMPLATE, &context);
@@ -174,7 +178,8 @@ pub fn render(text: &str, variables: Variables<'_>, escape: Escape) -> Result<St
 /// What a rendering has used of its limits, and why it stopped.
 #[derive(Default)]
 struct Limits {
-    rounds: Cell<u32>,
+    tags: usize,
+    steps: Cell<usize>,
     exceeded: Cell<Option<Exceeded>>,
 }
 
@@ -190,8 +195,8 @@ impl Limits {
     }
 
     fn round(&self, output: &str) -> Result<(), TinyError> {
-        self.rounds.set(self.rounds.get() + 1);
-        self.stop_if(self.rounds.get() > MAX_ROUNDS, Exceeded::Rounds)?;
+        self.steps.set(self.steps.get() + self.tags);
+        self.stop_if(self.steps.get() > MAX_STEPS, Exceeded::Rounds)?;
         self.check(output)
     }
 

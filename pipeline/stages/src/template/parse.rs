@@ -76,6 +76,11 @@ impl<'a> Parsed<'a> {
         Ok(parser.parsed)
     }
 
+    /// How many tags there are.
+    pub(super) fn tags(&self) -> usize {
+        self.tags.len()
+    }
+
     /// The paths that are looked up in the variables themselves.
     pub(super) fn root_paths(&self) -> Vec<&'a str> {
         let from_root = |tag: &&Tag<'a>| tag.from_root && !tag.path.is_empty();

@@ -234,6 +234,22 @@ fn what_grows_without_end_is_stopped() {
     );
 }
 
+/// A round costs what its tags cost, also of those that write nothing.
+#[test]
+fn a_loop_over_a_long_list_may_go_round_less_often_the_more_there_is_in_it() {
+    let many: Vec<u32> = (0..50_000).collect();
+    let given = json!({"xs": many, "off": false});
+    let body = |tags| {
+        let quiet = "{{ if off }}{{ endif }}".repeat(tags);
+        format!("{{{{ for x in xs }}}}{quiet}{{{{ endfor }}}}")
+    };
+    assert_eq!(rendered(&body(5), given.clone()), Ok(String::new()));
+    assert_eq!(
+        rendered(&body(2_500), given),
+        Err(RenderError::TooManyRounds)
+    );
+}
+
 #[test]
 fn only_what_is_named_is_copied() {
     let given = json!({"a": {"b": 1, "c": 2}, "d": [1], "e": 3});
