@@ -33,6 +33,9 @@ use crate::{
 
 /// How many batches may be on their way to the broker.
 const BATCHES_IN_FLIGHT: usize = 4;
+/// How much of what follows from a batch is gathered before it is written: an event makes as many
+/// copies of its payload as rules hold.
+const OUTPUTS_AT_ONCE: usize = 1_000;
 /// How long to wait for records when nothing is in flight.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// How long to wait for records before looking whether acks have come.
@@ -281,6 +284,10 @@ impl<T: Transform> Runner<T> {
             }
             self.ledger.take(&record.partition, record.offset);
             done.push((record.partition, record.offset));
+            if outputs.len() >= OUTPUTS_AT_ONCE {
+                self.produce(&std::mem::take(&mut outputs), std::mem::take(&mut done))
+                    .await?;
+            }
         }
         self.produce(&outputs, done).await
     }

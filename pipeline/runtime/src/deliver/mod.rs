@@ -57,6 +57,9 @@ const OUTCOME_PATIENCE: Duration = Duration::from_millis(50);
 /// How many batches of what follows may be on their way to the broker. Few, so that more gather
 /// in each.
 const BATCHES_IN_FLIGHT: usize = 2;
+/// How many records may be out of their queues besides those that are being sent: what follows from
+/// them waits for the log, which may take nothing for a while.
+const MAX_UNACKED: usize = 2_000;
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 
 /// Runs the stage until shutdown is asked for.
@@ -240,7 +243,10 @@ impl Runner {
 
     /// Picks what may be sent now.
     fn pick(&mut self) -> Result<(), StageError> {
-        while self.attempts < self.worker.max_calls && self.picked.len() < CLAIMS_AT_ONCE {
+        while self.attempts < self.worker.max_calls
+            && self.picked.len() < CLAIMS_AT_ONCE
+            && self.open.len() < self.worker.max_calls + MAX_UNACKED
+        {
             let Some(Waiting { record, delivery }) = self.queues.pick() else {
                 break;
             };
