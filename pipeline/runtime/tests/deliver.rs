@@ -1,9 +1,9 @@
-//! deliver on the embedded engines, with a log that can be told to take nothing.
+//! deliver on the embedded engines, with a log that can be told to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,7 +11,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use herald_broker::{Acks, Broker, BrokerError, Outgoing, Producer, embedded::EmbeddedBroker};
+use herald_broker::{
+    Acks, Broker, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Subscription,
+    TopicSpec, Turn, embedded::EmbeddedBroker,
+};
 use herald_channels::{Call, CallOutcome, Provider, Reply};
 use herald_runtime::{
     catalogs::Catalogs,
@@ -33,13 +36,19 @@ use herald_schemas::{
 use herald_stages::{Output, Settings};
 use herald_store::{Layout, Store, sqlite::SqliteStore};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Accepts everything and counts it.
-#[derive(Default)]
-struct Counting(AtomicUsize);
+/// Counts the calls and accepts them all, once it is told to answer.
+struct Counting {
+    calls: AtomicUsize,
+    answers: watch::Sender<bool>,
+}
 
 #[async_trait]
 impl Provider for Counting {
@@ -48,7 +57,9 @@ impl Provider for Counting {
     }
 
     async fn send(&self, _: &Call) -> Reply {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let mut answers = self.answers.subscribe();
+        answers.wait_for(|answers| *answers).await.unwrap();
         Reply {
             outcome: CallOutcome::Accepted {
                 provider_message_id: None,
@@ -74,10 +85,101 @@ impl Producer for Door {
     }
 }
 
+/// A broker whose next consumer fails when it is told to, once.
+struct Failing {
+    inside: Arc<dyn Broker>,
+    fail: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Broker for Failing {
+    async fn setup(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
+        self.inside.setup(topics).await
+    }
+
+    async fn producer(&self) -> Result<Arc<dyn Producer>, BrokerError> {
+        self.inside.producer().await
+    }
+
+    async fn subscribe(&self, what: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
+        Ok(Box::new(FailingConsumer {
+            inside: Mutex::new(self.inside.subscribe(what).await?),
+            fail: Arc::clone(&self.fail),
+        }))
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<i32, BrokerError> {
+        self.inside.partitions(topic).await
+    }
+
+    async fn end_offsets(&self, partitions: &[Partition]) -> Result<Offsets, BrokerError> {
+        self.inside.end_offsets(partitions).await
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[Partition],
+    ) -> Result<Offsets, BrokerError> {
+        self.inside.committed(group, partitions).await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.inside.ping().await
+    }
+}
+
+struct FailingConsumer {
+    /// Only so that it is Sync.
+    inside: Mutex<Box<dyn Consumer>>,
+    fail: Arc<AtomicBool>,
+}
+
+impl FailingConsumer {
+    fn inside(&mut self) -> &mut dyn Consumer {
+        self.inside.get_mut().unwrap().as_mut()
+    }
+}
+
+#[async_trait]
+impl Consumer for FailingConsumer {
+    async fn next(&mut self, wait: Duration) -> Result<Turn, BrokerError> {
+        if self.fail.swap(false, Ordering::SeqCst) {
+            return Err(BrokerError::Unavailable("failed as told".to_owned()));
+        }
+        self.inside().next(wait).await
+    }
+
+    fn commit(&mut self, frontier: &Offsets) {
+        self.inside().commit(frontier);
+    }
+
+    fn pause(&mut self, partitions: &[Partition]) {
+        self.inside().pause(partitions);
+    }
+
+    fn resume(&mut self, partitions: &[Partition]) {
+        self.inside().resume(partitions);
+    }
+
+    async fn seek(&mut self, to: &Offsets) -> Result<(), BrokerError> {
+        self.inside().seek(to).await
+    }
+
+    async fn lag(&self) -> Result<Vec<(Partition, i64)>, BrokerError> {
+        Err(BrokerError::Unavailable("nobody asks here".to_owned()))
+    }
+
+    async fn close(self: Box<Self>) {
+        self.inside.into_inner().unwrap().close().await;
+    }
+}
+
 struct Bench {
     worker: Worker,
     calls: Arc<Counting>,
     shut: Arc<AtomicBool>,
+    fail: Arc<AtomicBool>,
     _directory: TempDir,
 }
 
@@ -107,7 +209,15 @@ impl Bench {
             shut: Arc::clone(&shut),
             inside: broker.producer().await.unwrap(),
         };
-        let calls = Arc::new(Counting::default());
+        let calls = Arc::new(Counting {
+            calls: AtomicUsize::new(0),
+            answers: watch::channel(true).0,
+        });
+        let fail = Arc::new(AtomicBool::new(false));
+        let broker = Arc::new(Failing {
+            inside: broker,
+            fail: Arc::clone(&fail),
+        });
         let mut providers = Providers::default();
         providers.set(Channel::Log, vec![Arc::clone(&calls) as Arc<dyn Provider>]);
         let worker = Worker {
@@ -127,6 +237,7 @@ impl Bench {
             worker,
             calls,
             shut,
+            fail,
             _directory: directory,
         }
     }
@@ -139,7 +250,18 @@ impl Bench {
     }
 
     fn called(&self) -> usize {
-        self.calls.0.load(Ordering::SeqCst)
+        self.calls.calls.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self, answers: bool) {
+        self.calls.answers.send_replace(answers);
+    }
+
+    fn run(&self) -> (watch::Sender<bool>, JoinHandle<()>) {
+        let (stop, shutdown) = Shutdown::new();
+        let worker = self.worker.clone();
+        let running = async move { worker.run(&[Stage::Deliver], shutdown).await };
+        (stop, tokio::spawn(running))
     }
 
     /// How many were called once no more are, for a second.
@@ -198,9 +320,7 @@ async fn while_the_log_takes_nothing_what_is_to_be_written_does_not_pile_up() {
     let bench = Bench::new().await;
     bench.enqueue(5_000).await;
     bench.shut.store(true, Ordering::SeqCst);
-    let (stop, shutdown) = Shutdown::new();
-    let worker = bench.worker.clone();
-    let running = tokio::spawn(async move { worker.run(&[Stage::Deliver], shutdown).await });
+    let (stop, running) = bench.run();
     let called = bench.called_in_the_end(1).await;
     assert!(
         called <= 2_100,
@@ -208,6 +328,26 @@ async fn while_the_log_takes_nothing_what_is_to_be_written_does_not_pile_up() {
     );
     bench.shut.store(false, Ordering::SeqCst);
     assert_eq!(bench.called_in_the_end(5_000).await, 5_000, "each once");
+    stop.send(true).unwrap();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stage_that_fails_finishes_the_calls_that_it_has_begun() {
+    let bench = Bench::new().await;
+    bench.answer(false);
+    bench.enqueue(50).await;
+    let (stop, running) = bench.run();
+    assert_eq!(bench.called_in_the_end(50).await, 50);
+    bench.fail.store(true, Ordering::SeqCst);
+    let deadline = Instant::now() + DEADLINE;
+    while bench.fail.load(Ordering::SeqCst) {
+        assert!(Instant::now() < deadline, "the consumer was not asked");
+        sleep(Duration::from_millis(20)).await;
+    }
+    bench.answer(true);
+    // Started anew, it knows how they ended.
+    assert_eq!(bench.called_in_the_end(50).await, 50, "each once");
     stop.send(true).unwrap();
     running.await.unwrap();
 }

@@ -162,7 +162,14 @@ impl Runner {
         }
     }
 
-    async fn run(&mut self, mut shutdown: Shutdown) -> Result<(), StageError> {
+    /// Serves until shutdown or a failure; what is claimed is finished after either.
+    async fn run(&mut self, shutdown: Shutdown) -> Result<(), StageError> {
+        let served = self.serve(shutdown).await;
+        let drained = self.drain().await;
+        served.and(drained)
+    }
+
+    async fn serve(&mut self, mut shutdown: Shutdown) -> Result<(), StageError> {
         while !shutdown.is_asked() {
             let wait = self.wait();
             tokio::select! {
@@ -180,7 +187,7 @@ impl Runner {
             self.commit();
             self.let_go();
         }
-        self.drain().await
+        Ok(())
     }
 
     /// How long there is nothing else to do than to wait.
