@@ -6,6 +6,7 @@ mod crash;
 mod delivery;
 mod events;
 mod process;
+mod webhooks;
 
 use herald_e2e::Engine;
 
