@@ -115,6 +115,14 @@ pub enum DecodeError {
     /// The registry has to be asked about this schema; then [`Codec::learn`] and decode again.
     #[error("schema id {0} is not known to the schema registry")]
     UnknownSchemaId(u32),
+    /// The registry has a schema of this id, but none that a record of ours can be written by.
+    #[error("schema id {id} cannot be used: {reason}")]
+    UnusableSchema {
+        /// Its id.
+        id: u32,
+        /// What it is instead.
+        reason: String,
+    },
     /// No released schema has this fingerprint.
     #[error("no released schema has the fingerprint {0:016x}")]
     UnknownFingerprint(u64),

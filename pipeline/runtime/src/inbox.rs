@@ -35,8 +35,8 @@ impl Inbox {
         loop {
             match self.codec.decode(bytes) {
                 Err(DecodeError::UnknownSchemaId(id)) => {
-                    if !self.learn(id).await? {
-                        return Ok(Err(DecodeError::UnknownSchemaId(id)));
+                    if let Err(verdict) = self.learn(id).await? {
+                        return Ok(Err(verdict));
                     }
                 }
                 decoded => return Ok(decoded),
@@ -44,25 +44,24 @@ impl Inbox {
         }
     }
 
-    /// Asks the registry for a schema. False: there is none of that id.
-    async fn learn(&self, id: u32) -> Result<bool, RegistryError> {
+    /// Asks the registry for a schema. The inner error is about the record that names it.
+    async fn learn(&self, id: u32) -> Result<Result<(), DecodeError>, RegistryError> {
+        let unusable = |reason| Ok(Err(DecodeError::UnusableSchema { id, reason }));
         let Some(registry) = &self.registry else {
-            return Ok(false);
+            return Ok(Err(DecodeError::UnknownSchemaId(id)));
         };
         let mut waited = Duration::ZERO;
         let mut pause = Duration::from_millis(200);
         loop {
             match registry.schema(id).await {
                 Ok(Some(schema)) => {
-                    return Ok(match self.codec.learn(id, &schema) {
-                        Ok(()) => true,
-                        Err(error) => {
-                            warn!(id, %error, "the registry's schema cannot be used");
-                            false
-                        }
-                    });
+                    return match self.codec.learn(id, &schema) {
+                        Ok(()) => Ok(Ok(())),
+                        Err(error) => unusable(error.to_string()),
+                    };
                 }
-                Ok(None) => return Ok(false),
+                Ok(None) => return Ok(Err(DecodeError::UnknownSchemaId(id))),
+                Err(RegistryError::Unusable(reason)) => return unusable(reason),
                 Err(error) if waited >= REGISTRY_PATIENCE => return Err(error),
                 Err(error) => {
                     warn!(id, %error, "waiting for the schema registry");

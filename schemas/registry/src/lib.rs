@@ -43,6 +43,9 @@ pub enum RegistryError {
     /// It refused: trying again will not help.
     #[error("schema registry: {0}")]
     Refused(String),
+    /// It has the schema, but of a kind that we do not read.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// A schema registry.
@@ -95,10 +98,10 @@ impl Registry {
         match answer {
             Err(_) => Err(overdue()),
             Ok(Ok(schema)) if schema.schema_type != SchemaType::Avro => {
-                Err(RegistryError::Refused(format!("schema {id} is not Avro")))
+                Err(RegistryError::Unusable("it is not Avro".to_owned()))
             }
-            Ok(Ok(schema)) if !schema.references.is_empty() => Err(RegistryError::Refused(
-                format!("schema {id} refers to others by reference"),
+            Ok(Ok(schema)) if !schema.references.is_empty() => Err(RegistryError::Unusable(
+                "it refers to others by reference".to_owned(),
             )),
             Ok(Ok(schema)) => Ok(Some(schema.schema)),
             Ok(Err(error)) if status(&error) == Some(404) => Ok(None),

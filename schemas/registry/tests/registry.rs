@@ -79,6 +79,21 @@ async fn an_id_that_the_registry_does_not_know_is_none() {
 }
 
 #[tokio::test]
+async fn a_schema_of_another_kind_is_no_failure_of_the_registry() {
+    for body in [
+        r#"{"schema": "{}", "schemaType": "JSON"}"#,
+        r#"{"schema": "message M {}", "schemaType": "PROTOBUF"}"#,
+    ] {
+        let (url, _requests) = server("200 OK", body).await;
+        let answer = Registry::new(&url, None).unwrap().schema(7).await;
+        assert!(
+            matches!(&answer, Err(RegistryError::Unusable(why)) if why.contains("not Avro")),
+            "{answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_is_away_or_broken_may_come_back() {
     let (url, _requests) = server("500 Internal Server Error", "{}").await;
     let broken = Registry::new(&url, None).unwrap().schema(7).await;
