@@ -1,12 +1,15 @@
 """Writes records straight to Herald's topics, as a producer in another language would.
 
-Reads one JSON object a line from its input:
+Reads one JSON object a line:
 
-    {"topic": "herald.events", "key": "k", "schema": "event", "record": {...}}
-    {"topic": "herald.events", "key": "k", "bytes": "base64"}
+    {"topic": "herald.events", "key": "k", "headers": {}, "schema": "event", "record": {}, "cut": 0}
+    {"topic": "herald.events", "key": "k", "headers": {}, "bytes": "base64"}
 
 A record is framed as Confluent's serializer does it where --registry is given, else in Avro's
-single-object encoding. Ends when the broker has acked everything.
+single-object encoding; `cut` takes so many bytes off its end. When the broker has acked everything,
+it writes one object a line, in the same order:
+
+    {"topic": "herald.events", "partition": 0, "offset": 0, "bytes": "base64"}
 
 usage: producer.py --brokers HOST:PORT --schemas DIRECTORY [--registry URL]
 """
@@ -44,7 +47,7 @@ def single_object(schemas):
         if name not in parsed:
             schema = fastavro.parse_schema(json.loads((schemas / f"{name}.avsc").read_text()))
             canonical = fastavro.schema.to_parsing_canonical_form(schema)
-            # The fingerprint is shown as a number and written with its lowest byte first.
+            # Shown in the order in which it is written.
             shown = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
             parsed[name] = schema, b"\xc3\x01" + shown
         schema, header = parsed[name]
@@ -53,6 +56,13 @@ def single_object(schemas):
         return header + datum.getvalue()
 
     return serialize
+
+
+def value_of(item, serialize):
+    if "bytes" in item:
+        return base64.b64decode(item["bytes"])
+    value = serialize(item["topic"], item["schema"], item["record"])
+    return value[: len(value) - item.get("cut", 0)]
 
 
 def main():
@@ -66,10 +76,21 @@ def main():
     else:
         serialize = single_object(options.schemas)
     failures = []
+    acked = {}
 
-    def acked(error, _message):
-        if error is not None:
-            failures.append(str(error))
+    def on_delivery(number):
+        def report(error, message):
+            if error is not None:
+                failures.append(str(error))
+                return
+            acked[number] = {
+                "topic": message.topic(),
+                "partition": message.partition(),
+                "offset": message.offset(),
+                "bytes": base64.b64encode(message.value() or b"").decode(),
+            }
+
+        return report
 
     # The partitioner of the Java client, which is Herald's too.
     producer = Producer(
@@ -79,16 +100,20 @@ def main():
             "partitioner": "murmur2_random",
         }
     )
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
         item = json.loads(line)
-        if "bytes" in item:
-            value = base64.b64decode(item["bytes"])
-        else:
-            value = serialize(item["topic"], item["schema"], item["record"])
-        producer.produce(item["topic"], key=item["key"], value=value, on_delivery=acked)
+        producer.produce(
+            item["topic"],
+            key=item["key"],
+            value=value_of(item, serialize),
+            headers=item.get("headers", {}),
+            on_delivery=on_delivery(number),
+        )
     left = producer.flush(30)
     if failures or left:
         sys.exit(f"{left} records without an ack; {failures[:3]}")
+    for number in sorted(acked):
+        print(json.dumps(acked[number]))
 
 
 main()

@@ -55,19 +55,18 @@ pub fn npm_package(test: &str, name: &str, version: &str) -> Option<PathBuf> {
     )
 }
 
-/// A command that runs a script of `tests/python` with the packages of its `requirements.txt`;
-/// none, and the test left out, where there is no Python with pip.
+/// Python with the packages of `tests/python/requirements.txt`; none, and the test left out, where
+/// there is no Python with pip.
 ///
 /// # Panics
 ///
 /// When they cannot be fetched.
-pub fn python(test: &str, script: &str) -> Option<Command> {
+pub fn python(test: &str) -> Option<Command> {
     if !is_there("python3", "--version") || !run_quietly(&["-m", "pip", "--version"]) {
         skip(test, "no Python 3 with pip found");
         return None;
     }
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-    let requirements = scripts.join("requirements.txt");
+    let requirements = python_script("requirements.txt");
     let pinned = fs::read_to_string(&requirements).expect("requirements.txt");
     let packages = once(
         &directory(),
@@ -96,8 +95,14 @@ pub fn python(test: &str, script: &str) -> Option<Command> {
         packages.unwrap_or_else(|error| panic!("{error}")),
     );
     command.env("PYTHONDONTWRITEBYTECODE", "1");
-    command.arg(scripts.join(script));
     Some(command)
+}
+
+/// A file of `tests/python`.
+pub fn python_script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("python")
+        .join(name)
 }
 
 fn run_quietly(arguments: &[&str]) -> bool {

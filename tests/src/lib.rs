@@ -10,10 +10,10 @@ mod provider;
 mod system;
 
 pub use client::{Answer, Client};
-pub use fetched::{npm_package, python};
+pub use fetched::{npm_package, python, python_script};
 pub use herald_test_servers::process::Process;
 pub use provider::{Provider, Received, Reply};
-pub use system::{Engine, System, herald, workspace};
+pub use system::{Engine, KEY, Servers, System, herald, workspace};
 
 use std::{
     env,

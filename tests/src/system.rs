@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::{Client, Provider, SOON, skip};
 
 /// The key that every system of the tests takes.
-const KEY: &str = "test-key";
+pub const KEY: &str = "test-key";
 /// How long `herald` may take to end when it is asked to: what its users are promised.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -204,6 +204,11 @@ impl System {
             .iter()
             .rfind(|(name, _)| name == "HERALD_TOPICS_PREFIX");
         prefix.map_or("herald.", |(_, value)| value)
+    }
+
+    /// Where its API is, `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// A client of its API.

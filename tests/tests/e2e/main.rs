@@ -6,6 +6,8 @@ mod crash;
 mod delivery;
 mod events;
 mod process;
+mod producers;
+mod readme;
 mod webhooks;
 
 use herald_e2e::Engine;
