@@ -12,10 +12,13 @@ use schema_registry_converter::{
     error::SRCError,
     schema_registry_common::{SchemaType, SuppliedSchema},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a call may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How often a schema is posted that meets a conflict, and the time in between.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A user and a password that does not print.
 #[derive(Clone)]
@@ -82,14 +85,31 @@ impl Registry {
                 SchemaType::Avro,
                 RECORDS[index].schema.to_owned(),
             );
-            let posted = post_schema(&self.settings, subject.clone(), schema);
-            let registered = within(posted).await?;
+            let id = self.post(subject, &schema).await?;
             // Any id of a schema finds it: the first one serves for all its subjects.
-            ids[index].get_or_insert(registered.id);
+            ids[index].get_or_insert(id);
         }
         let ids: Option<Vec<u32>> = ids.into_iter().collect();
         ids.map(WriterIds)
             .ok_or_else(|| RegistryError::Refused("a record has no subject".to_owned()))
+    }
+
+    /// A conflict is what a schema meets that does not fit, but also one that somebody else registers
+    /// at the same moment: that one is there the next time.
+    async fn post(&self, subject: &str, schema: &SuppliedSchema) -> Result<u32, RegistryError> {
+        let mut tries = 1;
+        loop {
+            let posting = post_schema(&self.settings, subject.to_owned(), schema.clone());
+            match timeout(DEADLINE, posting).await {
+                Ok(Ok(registered)) => return Ok(registered.id),
+                Ok(Err(error)) if status(&error) == Some(409) && tries < TRIES => {
+                    sleep(PAUSE).await;
+                    tries += 1;
+                }
+                Ok(Err(error)) => return Err(classify(&error)),
+                Err(_) => return Err(overdue()),
+            }
+        }
     }
 
     /// The schema of that id; none: the registry does not know it.

@@ -13,10 +13,19 @@ async fn server(
     status: &'static str,
     body: &'static str,
 ) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    server_in_turn(vec![(status, body)]).await
+}
+
+/// Answers the first request as the first of `answers` says and so on, the rest as the last does.
+async fn server_in_turn(
+    answers: Vec<(&'static str, &'static str)>,
+) -> (String, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/apis/ccompat/v7/", listener.local_addr().unwrap());
     let (seen, requests) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        let (mut status, mut body) = ("", "");
         loop {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut bytes = vec![0; 64 * 1_024];
@@ -36,6 +45,9 @@ async fn server(
             }
             seen.send(String::from_utf8_lossy(&bytes[..read]).into_owned())
                 .unwrap();
+            if let Some(next) = answers.next() {
+                (status, body) = next;
+            }
             let length = body.len();
             let answer = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\n\
@@ -124,6 +136,27 @@ async fn a_schema_that_is_refused_stays_refused() {
         matches!(refused, Err(RegistryError::Refused(_))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn whoever_loses_a_race_to_register_finds_what_the_winner_did() {
+    let (url, mut requests) = server_in_turn(vec![
+        (
+            "409 Conflict",
+            r#"{"error_code": 409, "message": "already exists"}"#,
+        ),
+        ("200 OK", r#"{"id": 5}"#),
+    ])
+    .await;
+    let subjects: Vec<(String, &'static str)> = RECORDS
+        .iter()
+        .map(|record| (format!("{}-value", record.name), record.name))
+        .collect();
+    let registry = Registry::new(&url, None).unwrap();
+    let ids = registry.register(&subjects).await.unwrap();
+    assert_eq!(ids, WriterIds(vec![5; RECORDS.len()]));
+    let twice = requests.recv().await.unwrap();
+    assert_eq!(requests.recv().await.unwrap(), twice);
 }
 
 #[tokio::test]
