@@ -132,30 +132,7 @@ impl System {
     ///
     /// When it does not start; with the end of what it wrote.
     pub fn start(engine: &Engine, provider: &Provider, settings: &[(&str, &str)]) -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let mut all = vec![
-            ("API_KEYS".to_owned(), KEY.to_owned()),
-            (
-                "NOTIFICATION_PROVIDER_WEBHOOK_URL".to_owned(),
-                provider.url().to_owned(),
-            ),
-        ];
-        if let Engine::Real(servers) = engine {
-            all.extend(servers.settings());
-        }
-        all.extend(
-            settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        let mut system = Self {
-            engine: engine.clone(),
-            address: format!("127.0.0.1:{}", free_port()),
-            settings: all,
-            processes: Vec::new(),
-            directory,
-            stopped: false,
-        };
+        let mut system = Self::prepare(engine, provider, settings);
         if let Engine::Real(_) = engine {
             let mut setup = system.spawn("setup", &["setup"]);
             let status = setup.ended(SOON);
@@ -169,12 +146,53 @@ impl System {
         system
     }
 
-    /// Starts the processes, again, on what is stored.
+    /// As [`System::start`], but nothing of it runs yet and nothing is set up.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for its data.
+    pub fn prepare(engine: &Engine, provider: &Provider, settings: &[(&str, &str)]) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let mut all = vec![
+            ("API_KEYS".to_owned(), KEY.to_owned()),
+            (
+                "NOTIFICATION_PROVIDER_WEBHOOK_URL".to_owned(),
+                provider.url().to_owned(),
+            ),
+        ];
+        if let Engine::Real(servers) = engine {
+            all.extend(servers.settings());
+        }
+        let mut system = Self {
+            engine: engine.clone(),
+            address: format!("127.0.0.1:{}", free_port()),
+            settings: all,
+            processes: Vec::new(),
+            directory,
+            stopped: true,
+        };
+        for (name, value) in settings {
+            system.set(name, value);
+        }
+        system
+    }
+
+    /// Starts the processes, again, on what is stored, and waits until the API is ready.
     ///
     /// # Panics
     ///
     /// When they don't start; with the end of what they wrote.
     pub fn resume(&mut self) {
+        self.launch();
+        self.until_ready();
+    }
+
+    /// Starts the processes and waits for nothing.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be started at all.
+    pub fn launch(&mut self) {
         self.processes = match self.engine {
             Engine::Embedded => {
                 let data = self.data().display().to_string();
@@ -186,10 +204,23 @@ impl System {
             ],
         };
         self.stopped = false;
+    }
+
+    /// Waits until the API is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get there; with the end of what it wrote.
+    pub fn until_ready(&mut self) {
         let port = self.port();
         let api = &mut self.processes[0];
         api.ready(SOON, || http_ok(port, "/readyz"))
             .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The running processes.
+    pub fn processes(&mut self) -> &mut [Process] {
+        &mut self.processes
     }
 
     /// The directory of the embedded pair.
@@ -197,13 +228,20 @@ impl System {
         self.directory.path().join("data")
     }
 
+    /// A variable that its processes are started with; empty where it is not set.
+    pub fn setting(&self, name: &str) -> &str {
+        let set = self.settings.iter().rfind(|(set, _)| set == name);
+        set.map_or("", |(_, value)| value)
+    }
+
+    /// Sets a variable for the processes that are started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
     /// What stands before the names of its topics.
     pub fn topics_prefix(&self) -> &str {
-        let prefix = self
-            .settings
-            .iter()
-            .rfind(|(name, _)| name == "HERALD_TOPICS_PREFIX");
-        prefix.map_or("herald.", |(_, value)| value)
+        self.setting("HERALD_TOPICS_PREFIX")
     }
 
     /// Where its API is, `host:port`.
@@ -269,7 +307,13 @@ impl System {
         port.parse().expect("a port")
     }
 
-    fn spawn(&self, name: &str, arguments: &[&str]) -> Process {
+    /// Starts `herald` with these arguments and the system's settings; `name` tells its output from
+    /// that of others.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn spawn(&self, name: &str, arguments: &[&str]) -> Process {
         let mut command = herald();
         command.args(arguments).current_dir(self.directory.path());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));

@@ -8,6 +8,7 @@ mod events;
 mod process;
 mod producers;
 mod readme;
+mod setup;
 mod webhooks;
 
 use herald_e2e::Engine;

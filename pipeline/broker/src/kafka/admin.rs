@@ -35,7 +35,11 @@ impl Cluster {
         let mut missing = Vec::new();
         for spec in topics {
             match self.partitions(&spec.name).await {
-                Ok(_) => there.push(spec),
+                Ok(have) => {
+                    // Before anything is made or grown: neither can be taken back.
+                    check_fixed(spec, have)?;
+                    there.push(spec);
+                }
                 Err(BrokerError::UnknownTopic(_)) => missing.push(spec),
                 Err(error) => return Err(error),
             }
@@ -107,15 +111,7 @@ impl Cluster {
     /// More partitions where that is allowed; fewer cannot be had.
     async fn check_partitions(&self, spec: &TopicSpec) -> Result<(), BrokerError> {
         let have = self.partitions(&spec.name).await?;
-        if have != spec.partitions && spec.fixed_partitions {
-            return Err(BrokerError::Topic {
-                topic: spec.name.clone(),
-                what: format!(
-                    "has {have} partitions, asked for {}: it cannot be changed any more",
-                    spec.partitions
-                ),
-            });
-        }
+        check_fixed(spec, have)?;
         if have >= spec.partitions {
             return Ok(());
         }
@@ -212,6 +208,19 @@ impl Cluster {
             })
             .collect())
     }
+}
+
+fn check_fixed(spec: &TopicSpec, have: i32) -> Result<(), BrokerError> {
+    if have == spec.partitions || !spec.fixed_partitions {
+        return Ok(());
+    }
+    Err(BrokerError::Topic {
+        topic: spec.name.clone(),
+        what: format!(
+            "has {have} partitions, asked for {}: it cannot be changed any more",
+            spec.partitions
+        ),
+    })
 }
 
 fn wanted(spec: &TopicSpec) -> Vec<(&'static str, String)> {
