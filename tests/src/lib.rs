@@ -6,11 +6,13 @@
 
 mod client;
 mod fetched;
+mod forwarder;
 mod provider;
 mod system;
 
 pub use client::{Answer, Client};
 pub use fetched::{npm_package, python, python_script};
+pub use forwarder::Forwarder;
 pub use herald_test_servers::process::Process;
 pub use provider::{Provider, Received, Reply};
 pub use system::{Engine, KEY, Servers, System, herald, workspace};

@@ -8,6 +8,7 @@ mod events;
 mod process;
 mod producers;
 mod readme;
+mod servers;
 mod setup;
 mod webhooks;
 
