@@ -49,6 +49,7 @@ pub(crate) struct Outside {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Arc<dyn Store>,
     registry: Option<Arc<Registry>>,
+    providers: Providers,
     names: Topics,
     settings: Arc<Settings>,
     topics: Vec<Topic>,
@@ -73,12 +74,14 @@ impl Outside {
             retention_days: config.store.retention_days,
         };
         let registry = registry(config)?;
+        let providers = providers(config)?;
         let broker = broker(config)?;
         let store = store(config)?;
         Ok(Self {
             broker,
             store,
             registry,
+            providers,
             names,
             settings,
             topics,
@@ -135,7 +138,7 @@ impl Outside {
     }
 
     /// What every part of this process shares.
-    pub(crate) async fn inside(self, config: &Config) -> Result<Inside> {
+    pub(crate) async fn inside(self) -> Result<Inside> {
         let codec = self.codec().await?;
         let producer = patiently("open a producer", async || self.broker.producer().await).await?;
         // Read, not configured: the rows lie by what the first setup fixed.
@@ -153,7 +156,7 @@ impl Outside {
         );
         Ok(Inside {
             progress: Progress::new(Arc::clone(&self.broker), &self.names, layout.status_shards),
-            providers: Arc::new(ArcSwap::from_pointee(providers(config)?)),
+            providers: Arc::new(ArcSwap::from_pointee(self.providers.clone())),
             inbox: Inbox::new(codec, self.registry.clone()),
             metrics: Metrics::new()?,
             outside: self,
@@ -287,7 +290,10 @@ fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {
         user: settings.user.clone(),
         password: settings.password.reveal().to_owned(),
     });
-    Ok(Some(Arc::new(Registry::new(&settings.url, auth.as_ref())?)))
+    let registry = Registry::new(&settings.url, auth.as_ref());
+    Ok(Some(Arc::new(
+        registry.context("url in [schema_registry]")?,
+    )))
 }
 
 /// Without a provider webhook every channel is the log's.

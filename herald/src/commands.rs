@@ -47,7 +47,7 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     let outside = Outside::connect(&config)?;
     let listener = bind(&config, listen).await?;
     outside.set_up().await?;
-    let inside = outside.inside(&config).await?;
+    let inside = outside.inside().await?;
     welcome(&config, listener.local_addr()?, &data);
     serve(&config, inside, Some(listener), Stage::ALL.to_vec()).await
 }
@@ -91,7 +91,7 @@ pub(crate) async fn worker(config: Config, stages: Vec<Stage>) -> Result<()> {
 }
 
 async fn start(config: &Config) -> Result<Inside> {
-    Outside::connect(config)?.inside(config).await
+    Outside::connect(config)?.inside().await
 }
 
 async fn bind(config: &Config, listen: Option<SocketAddr>) -> Result<TcpListener> {

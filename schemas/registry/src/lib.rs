@@ -7,6 +7,7 @@
 use std::{fmt, time::Duration};
 
 use herald_schemas::codec::{RECORDS, WriterIds};
+use reqwest::Url;
 use schema_registry_converter::{
     async_impl::schema_registry::{SrSettings, get_all_subjects, get_schema_by_id, post_schema},
     error::SRCError,
@@ -60,6 +61,12 @@ pub struct Registry {
 impl Registry {
     /// The registry at `url`.
     pub fn new(url: &str, auth: Option<&BasicAuth>) -> Result<Self, RegistryError> {
+        // Else it would be found out with the first call, and taken for a registry that is away.
+        let parsed: Result<Url, _> = url.parse();
+        if !parsed.is_ok_and(|url| ["http", "https"].contains(&url.scheme())) {
+            let text = format!("{url:?} is no address: expected http://host:port/path");
+            return Err(RegistryError::Refused(text));
+        }
         let mut builder = SrSettings::new_builder(url.trim_end_matches('/').to_owned());
         builder.set_timeout(DEADLINE).no_proxy();
         if let Some(BasicAuth { user, password }) = auth {

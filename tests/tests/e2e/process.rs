@@ -1,6 +1,9 @@
 //! The program itself: what it says and how it ends.
 
-use herald_e2e::{Engine, Provider, System, herald};
+use std::{fs, process::Command};
+
+use herald_e2e::{Engine, Provider, System, herald, workspace};
+use tempfile::TempDir;
 
 crate::on_the_embedded_engine!(a_second_process_on_the_same_directory_is_told_so);
 
@@ -21,23 +24,89 @@ async fn a_second_process_on_the_same_directory_is_told_so(engine: Engine) {
 }
 
 #[test]
-fn a_wrong_setting_is_named() {
+fn a_wrong_variable_is_named() {
     for (variable, value, expected) in [
         ("HERALD_BROKER_URI", "x", "HERALD_BROKER_URI"),
-        ("HERALD_RETRY_POLICY", "never", "retry"),
-        ("HERALD_API_LISTEN", "here", "api"),
+        ("HERALD_BROKER_TLS", "maybe", "HERALD_BROKER_TLS"),
+        ("HERALD_RETRY_POLICY", "never", "`policy`"),
+        ("HERALD_API_LISTEN", "here", "`listen`"),
+        ("HERALD_STORE_URL", "mysql://x", "section [store]"),
+        ("HERALD_TOPICS_PARTITIONS", "0", "partitions in [topics]"),
+        (
+            "HERALD_SCHEMA_REGISTRY_URL",
+            "registry:8081",
+            "url in [schema_registry]",
+        ),
+        ("HERALD_PROVIDER_URL", "/hook", "url in [provider]"),
+        (
+            "NOTIFICATION_MAX_ATTEMPTS",
+            "many",
+            "NOTIFICATION_MAX_ATTEMPTS",
+        ),
     ] {
-        let ended = herald().arg("setup").env(variable, value).output().unwrap();
-        assert!(!ended.status.success(), "{variable}");
-        let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(told.contains(expected), "{told}");
+        let mut setup = herald();
+        setup.arg("setup").env(variable, value);
+        refused(setup, expected);
     }
 }
 
 #[test]
-fn help_has_examples_and_config_prints_every_setting() {
+fn a_wrong_configuration_file_is_named_with_what_is_wrong_in_it() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("my.toml");
+    for (text, expected) in [
+        (
+            "[broker]\nurll = \"x\"\n",
+            "unknown key \"urll\" in [broker]",
+        ),
+        ("[brocker]\nurl = \"x\"\n", "unknown section [brocker]"),
+        ("url = \"x\"\n", "unknown section [url]"),
+        ("[topics]\npartitions = \"3\"\n", "partitions in [topics]"),
+        ("[topics]\npartitions = \n", "line 2"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let mut setup = herald();
+        setup.arg("--config").arg(&path).arg("setup");
+        let told = refused(setup, expected);
+        assert!(told.contains("my.toml"), "{told}");
+    }
+    let mut setup = herald();
+    setup.args(["--config", "nowhere.toml", "setup"]);
+    refused(setup, "nowhere.toml");
+}
+
+/// What it says when it ends with an error that has `expected` in it.
+fn refused(mut command: Command, expected: &str) -> String {
+    let ended = command.output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{expected}: {told}");
+    assert!(told.contains(expected), "{expected}: {told}");
+    told
+}
+
+#[test]
+fn help_has_examples() {
     let help = herald().arg("--help").output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
-    let config = herald().arg("config").output().unwrap();
-    assert!(String::from_utf8_lossy(&config.stdout).contains("[broker]"));
+}
+
+#[test]
+fn what_config_prints_is_the_commented_file_and_can_be_started_with() {
+    let printed = herald().arg("config").output().unwrap().stdout;
+    let commented = fs::read(workspace().join("config/herald.toml")).unwrap();
+    assert!(printed == commented);
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("all.toml");
+    fs::write(&path, printed).unwrap();
+    let mut setup = herald();
+    setup.arg("--config").arg(&path).arg("setup");
+    setup.current_dir(directory.path());
+    setup.env("HERALD_BROKER_URL", "embedded:log");
+    setup.env("HERALD_STORE_URL", "sqlite:store.db");
+    let ended = setup.output().unwrap();
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
 }
