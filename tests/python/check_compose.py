@@ -13,13 +13,18 @@ import yaml
 
 
 def schema():
-    package = importlib.util.find_spec("compose").submodule_search_locations[0]
-    return json.loads((pathlib.Path(package) / "config" / "compose_spec.json").read_text())
+    # Found, not imported: what the package itself needs is not installed.
+    package = importlib.util.find_spec("check_jsonschema").submodule_search_locations[0]
+    vendored = pathlib.Path(package) / "builtin_schemas" / "vendor" / "compose-spec.json"
+    return json.loads(vendored.read_text())
 
 
 def main():
     document = yaml.safe_load(pathlib.Path(sys.argv[1]).read_text())
-    errors = list(jsonschema.Draft7Validator(schema()).iter_errors(document))
+    compose = schema()
+    validator = jsonschema.validators.validator_for(compose)
+    validator.check_schema(compose)
+    errors = list(validator(compose).iter_errors(document))
     for error in errors:
         place = "/".join(str(part) for part in error.absolute_path)
         print(f"{sys.argv[1]}: {place}: {error.message}", file=sys.stderr)
