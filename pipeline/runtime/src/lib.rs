@@ -4,12 +4,14 @@
 //! is done with its answer. Nothing here knows which broker or store it runs on.
 //!
 //! * [`worker`]: any set of stages in one process.
-//! * `transform`, `deliver`, `materialize`: the three shapes of a stage's loop.
+//! * `transform`, `deliver`, `schedule`, `materialize`: the shapes of a stage's loop.
+//! * [`cancel`]: withdrawing what is not sent yet.
 //! * [`outbox`], [`inbox`]: records out and in.
 //! * [`catalogs`]: the compiled rules and templates.
 //! * [`progress`]: waiting until what was written can be read.
 //! * [`setup`]: the topics as they must be.
 
+pub mod cancel;
 pub mod catalogs;
 mod deliver;
 pub mod inbox;
@@ -19,6 +21,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod progress;
 pub mod providers;
+mod schedule;
 pub mod setup;
 pub mod stage;
 mod transform;

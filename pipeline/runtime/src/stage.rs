@@ -14,22 +14,27 @@ pub enum Stage {
     Deliver,
     /// Retry tiers → deliveries, when due.
     Retry,
+    /// Early notifications → notifications, when due.
+    Schedule,
     /// Status, events, dead letters → the store.
     Materialize,
 }
 
 /// A name that is no stage's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown stage {0:?}: expected some of match, render, deliver, retry, materialize")]
+#[error(
+    "unknown stage {0:?}: expected some of match, render, deliver, retry, schedule, materialize"
+)]
 pub struct UnknownStage(pub String);
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Match,
         Self::Render,
         Self::Deliver,
         Self::Retry,
+        Self::Schedule,
         Self::Materialize,
     ];
 
@@ -40,6 +45,7 @@ impl Stage {
             Self::Render => "render",
             Self::Deliver => "deliver",
             Self::Retry => "retry",
+            Self::Schedule => "schedule",
             Self::Materialize => "materialize",
         }
     }

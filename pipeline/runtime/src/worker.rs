@@ -27,6 +27,7 @@ use crate::{
     metrics::Metrics,
     outbox::{Outbox, OutboxError},
     providers::Providers,
+    schedule,
     stage::Stage,
     transform,
 };
@@ -49,6 +50,9 @@ pub enum StageError {
     /// Another process counts this partition now.
     #[error("partition {0} of status is materialized by another worker")]
     Superseded(i32),
+    /// Another process lets what is scheduled in this shard go on now.
+    #[error("shard {0} of what is scheduled has another owner")]
+    NotOwner(i32),
 }
 
 /// What every stage works with.
@@ -158,6 +162,7 @@ impl Worker {
             Stage::Render => Box::pin(transform::run(worker, transform::Render, shutdown)),
             Stage::Retry => Box::pin(transform::run(worker, transform::Retry, shutdown)),
             Stage::Deliver => Box::pin(deliver::run(worker, shutdown)),
+            Stage::Schedule => Box::pin(schedule::run(worker, shutdown)),
             Stage::Materialize => Box::pin(materialize::run(worker, shutdown)),
         }
     }

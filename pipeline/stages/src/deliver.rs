@@ -60,6 +60,11 @@ impl Settled {
         serde_json::from_slice(bytes)
     }
 
+    fn retry_after(&self) -> Option<Duration> {
+        let wait = self.retry_after_ms?;
+        Some(Duration::from_millis(wait.max(0) as u64))
+    }
+
     /// Why it failed: what the last provider said, but passing if any of them may recover.
     fn failure(&self) -> Failure {
         let errors = || {
@@ -102,8 +107,13 @@ pub fn plan(delivery: &DeliveryReady, source: &Source<'_>, context: &Context<'_>
         return Plan::Settle(given_up(STAGE, source, &expired(), context.now, status));
     }
     Plan::Send {
-        attempt: delivery.attempts.saturating_add(1),
+        attempt: next_attempt(delivery),
     }
+}
+
+/// The number of the attempt that a delivery waits for, from 1.
+pub fn next_attempt(delivery: &DeliveryReady) -> i32 {
+    delivery.attempts.saturating_add(1)
 }
 
 /// What follows from an attempt. The same arguments give the same answer.
@@ -125,12 +135,9 @@ pub fn settle(
         })];
     }
     let error = settled.failure();
-    let retry_after = settled
-        .retry_after_ms
-        .map(|wait| Duration::from_millis(wait.max(0) as u64));
     let next = settings
         .retry
-        .next(settled.attempt, retry_after, settled.seed);
+        .next(settled.attempt, settled.retry_after(), settled.seed);
     let Some((tier, rung)) = next.filter(|_| error.kind == TRANSIENT) else {
         return given_up(STAGE, source, &error, settled.at, status(Status::Failed));
     };
@@ -152,6 +159,27 @@ pub fn settle(
         },
         Output::Status(retrying),
     ]
+}
+
+/// What follows when a notification was withdrawn before this attempt.
+pub fn withdrawn(delivery: &DeliveryReady, at: UnixMs) -> Vec<Output> {
+    let status = status(delivery, Status::Cancelled, delivery.attempts, at);
+    vec![Output::Status(status)]
+}
+
+/// Where a notification is after an attempt that ended so.
+pub fn status_after(settled: &Settled, settings: &Settings) -> Status {
+    if settled.accepted {
+        return Status::Sent;
+    }
+    let again = settings
+        .retry
+        .next(settled.attempt, settled.retry_after(), settled.seed)
+        .is_some();
+    match settled.failure().kind == TRANSIENT && again {
+        true => Status::Retrying,
+        false => Status::Failed,
+    }
 }
 
 /// A status that says the message too when nobody did before.

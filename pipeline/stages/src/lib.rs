@@ -2,7 +2,7 @@
 //! is handed to them, so that each is tested from a table of records.
 //!
 //! A transform stage is a total function from a record to a [`Verdict`]: [`matching`], [`render`],
-//! [`retry`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
+//! [`retry`]. What is early waits by [`schedule`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
 //! [`materialize`]. They work on a [`snapshot`] of the catalog and on [`template`]s.
 
 pub mod deliver;
@@ -12,6 +12,7 @@ pub mod poison;
 pub mod recipient;
 pub mod render;
 pub mod retry;
+pub mod schedule;
 mod shortened;
 pub mod snapshot;
 pub mod template;

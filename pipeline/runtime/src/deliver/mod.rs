@@ -6,14 +6,17 @@
 //! 1. `queue`: read, waiting in its partition's queue; picked lane by lane, one at a time for each
 //!    recipient.
 //! 2. claim: with up to a hundred others, and with the outcomes of earlier calls, one turn of the
-//!    store; what already has an outcome is settled by it instead of being sent again.
+//!    store; what already has an outcome is settled by it instead of being sent again, and what
+//!    somebody wants to cancel is, unless it was agreed before that it is sent.
 //! 3. `call`: primary, then fallback.
 //! 4. settle: what follows is produced, and the outcome goes with the next turn of the store. When
 //!    both are acked, the record is complete in the ledger.
 //!
 //! A failure of the store or the broker is waited out: what is in hand stays in hand.
 
+mod attempt;
 mod call;
+mod dispatch;
 mod lanes;
 mod queue;
 
@@ -25,38 +28,33 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use herald_broker::{
-    Acks, Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn,
-};
+use herald_broker::{Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn};
 use herald_schemas::{
     records::DeliveryReady,
     words::{Channel, Priority},
 };
 use herald_stages::{
-    Context, Output,
-    deliver::{Plan, Settled, plan, settle},
+    Output,
+    deliver::{Settled, next_attempt},
     poison,
 };
-use herald_store::{Claim, Claimed, Outcome};
+use herald_store::{Claimed, Outcome, RaceEnd};
 use tokio::time::timeout;
-use tracing::warn;
 
-use self::queue::{Queues, Waiting};
+use self::{
+    dispatch::OUTCOME_PATIENCE,
+    queue::{Queues, Waiting},
+};
 use crate::{
     inbox::source,
     ledger::Ledger,
     stage::Stage,
-    worker::{DRAIN, Shutdown, StageError, Worker, now, until_ok},
+    worker::{DRAIN, Shutdown, StageError, Worker, now},
 };
 
 const MAX_BATCH: usize = 500;
 /// How many records are claimed at once: what makes one write of the store.
 const CLAIMS_AT_ONCE: usize = 100;
-/// How long an outcome may wait for claims to go with.
-const OUTCOME_PATIENCE: Duration = Duration::from_millis(50);
-/// How many batches of what follows may be on their way to the broker. Few, so that more gather
-/// in each.
-const BATCHES_IN_FLIGHT: usize = 2;
 /// How many records may be out of their queues besides those that are being sent: what follows from
 /// them waits for the log, which may take nothing for a while.
 const MAX_UNACKED: usize = 2_000;
@@ -92,6 +90,8 @@ enum Done {
         claimed: Vec<(InHand, Claimed)>,
         stored: Vec<Ticket>,
     },
+    /// The race between this attempt and somebody who wants to cancel is over.
+    RaceEnded(InHand, RaceEnd),
     /// An attempt was made.
     Attempted(InHand, Settled),
     /// What follows from these records is acked.
@@ -136,7 +136,7 @@ struct Runner {
     outgoing: Vec<Outgoing>,
     outgoing_of: Vec<Ticket>,
     batches: usize,
-    revoking: Option<(Revocation, Instant)>,
+    revoking: Vec<(Revocation, Instant)>,
 }
 
 impl Runner {
@@ -158,7 +158,7 @@ impl Runner {
             outgoing: Vec::new(),
             outgoing_of: Vec::new(),
             batches: 0,
-            revoking: None,
+            revoking: Vec::new(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Runner {
             while let Some(Some(done)) = self.work.next().now_or_never() {
                 self.take(done)?;
             }
-            self.pick()?;
+            self.pick();
             self.dispatch(false);
             self.balance();
             self.commit();
@@ -249,7 +249,7 @@ impl Runner {
     }
 
     /// Picks what may be sent now.
-    fn pick(&mut self) -> Result<(), StageError> {
+    fn pick(&mut self) {
         while self.attempts < self.worker.max_calls
             && self.picked.len() < CLAIMS_AT_ONCE
             && self.open.len() < self.worker.max_calls + MAX_UNACKED
@@ -257,36 +257,15 @@ impl Runner {
             let Some(Waiting { record, delivery }) = self.queues.pick() else {
                 break;
             };
+            self.attempts += 1;
             let ticket = self.ticket(&record);
-            let planned = {
-                let catalog = self.worker.catalogs.current();
-                let context = Context {
-                    now: now(),
-                    seed: record.offset as u64,
-                    catalog: &catalog,
-                    settings: &self.worker.settings,
-                };
-                plan(&delivery, &source(&record), &context)
-            };
-            match planned {
-                Plan::Send { attempt } => {
-                    self.attempts += 1;
-                    let delivery = Arc::new(delivery);
-                    self.picked.push(InHand {
-                        ticket,
-                        record,
-                        delivery,
-                        attempt,
-                    });
-                }
-                Plan::Settle(outputs) => {
-                    self.queues
-                        .finish(&record.partition, &delivery.identity.recipient);
-                    self.follow(ticket, &outputs)?;
-                }
-            }
+            self.picked.push(InHand {
+                ticket,
+                record,
+                attempt: next_attempt(&delivery),
+                delivery: Arc::new(delivery),
+            });
         }
-        Ok(())
     }
 
     /// Takes in what a future has done.
@@ -301,6 +280,8 @@ impl Runner {
                     self.claimed(item, claimed)?;
                 }
             }
+            Done::RaceEnded(item, RaceEnd::Sent) => self.start(item)?,
+            Done::RaceEnded(item, RaceEnd::Cancelled) => self.withdraw(&item)?,
             Done::Attempted(item, settled) => self.attempted(&item, &settled)?,
             Done::Acked(tickets) => {
                 self.batches -= 1;
@@ -310,161 +291,6 @@ impl Runner {
             }
         }
         Ok(())
-    }
-
-    /// Starts the attempt, or says again how it ended.
-    fn claimed(&mut self, item: InHand, claimed: Claimed) -> Result<(), StageError> {
-        if let Some((attempt, body)) = claimed.outcome
-            && attempt >= item.attempt
-        {
-            match Settled::from_bytes(&body) {
-                // An older record of a notification that is further on: nothing follows from it.
-                _ if attempt > item.attempt => return self.finished(&item, &[]),
-                Ok(settled) => {
-                    let outputs = self.settle(&item, &settled);
-                    return self.finished(&item, &outputs);
-                }
-                Err(error) => {
-                    warn!(id = %item.delivery.identity.id, %error, "outcome unreadable; sending again")
-                }
-            }
-        }
-        let providers = self
-            .worker
-            .providers
-            .load()
-            .of(item.delivery.identity.channel)
-            .to_vec();
-        let attempt = call::attempt(
-            Arc::clone(&item.delivery),
-            item.attempt,
-            item.record.offset as u64,
-            providers,
-            Arc::clone(&self.worker.metrics),
-        );
-        self.work.push(Box::pin(async move {
-            let settled = attempt.await;
-            Done::Attempted(item, settled)
-        }));
-        Ok(())
-    }
-
-    fn attempted(&mut self, item: &InHand, settled: &Settled) -> Result<(), StageError> {
-        let outcome = Outcome {
-            id: item.delivery.identity.id,
-            recipient: item.delivery.identity.recipient.clone(),
-            attempt: item.attempt,
-            body: settled.to_bytes(),
-        };
-        self.await_ack(item.ticket);
-        self.outcomes.push((item.ticket, outcome));
-        self.oldest_outcome.get_or_insert_with(Instant::now);
-        let outputs = self.settle(item, settled);
-        self.finished(item, &outputs)
-    }
-
-    fn settle(&self, item: &InHand, settled: &Settled) -> Vec<Output> {
-        settle(
-            &item.delivery,
-            settled,
-            &source(&item.record),
-            &self.worker.settings,
-        )
-    }
-
-    /// The attempt is over: the recipient is free, and this follows.
-    fn finished(&mut self, item: &InHand, outputs: &[Output]) -> Result<(), StageError> {
-        self.attempts -= 1;
-        self.queues
-            .finish(&item.record.partition, &item.delivery.identity.recipient);
-        self.follow(item.ticket, outputs)
-    }
-
-    fn follow(&mut self, ticket: Ticket, outputs: &[Output]) -> Result<(), StageError> {
-        self.await_ack(ticket);
-        if outputs.is_empty() {
-            self.acked(ticket);
-            return Ok(());
-        }
-        self.outgoing.extend(self.worker.outbox.encode(outputs)?);
-        self.outgoing_of.push(ticket);
-        Ok(())
-    }
-
-    fn await_ack(&mut self, ticket: Ticket) {
-        if let Some(open) = self.open.get_mut(&ticket) {
-            open.awaits += 1;
-        }
-    }
-
-    fn acked(&mut self, ticket: Ticket) {
-        if let Some(open) = self.open.get_mut(&ticket) {
-            open.awaits -= 1;
-            if open.awaits == 0 {
-                self.ledger.complete(&open.partition, open.offset);
-                self.open.remove(&ticket);
-            }
-        }
-    }
-
-    /// Sends off what has gathered. `all`: outcomes too that could wait for claims to go with.
-    fn dispatch(&mut self, all: bool) {
-        if !self.outgoing.is_empty() && self.batches < BATCHES_IN_FLIGHT {
-            self.batches += 1;
-            self.worker
-                .metrics
-                .written(Stage::Deliver, self.outgoing.len());
-            let work = self.produce();
-            self.work.push(work);
-        }
-        let due = all
-            || self.outcomes.len() >= CLAIMS_AT_ONCE
-            || self
-                .oldest_outcome
-                .is_some_and(|oldest| oldest.elapsed() >= OUTCOME_PATIENCE);
-        let something = !self.picked.is_empty() || (due && !self.outcomes.is_empty());
-        if !self.store_busy && something {
-            self.store_busy = true;
-            self.oldest_outcome = None;
-            let work = self.store_turn();
-            self.work.push(work);
-        }
-    }
-
-    fn produce(&mut self) -> Work {
-        let records = std::mem::take(&mut self.outgoing);
-        let tickets = std::mem::take(&mut self.outgoing_of);
-        let outbox = Arc::clone(&self.worker.outbox);
-        Box::pin(async move {
-            until_ok("produce what follows from deliveries", || async {
-                let acks: Acks = outbox.enqueue(records.clone()).await?;
-                acks.await.map(drop)
-            })
-            .await;
-            Done::Acked(tickets)
-        })
-    }
-
-    fn store_turn(&mut self) -> Work {
-        let picked = std::mem::take(&mut self.picked);
-        let (stored, outcomes): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.outcomes).into_iter().unzip();
-        let store = Arc::clone(&self.worker.store);
-        let name = Arc::clone(&self.worker.name);
-        Box::pin(async move {
-            let claim = |item: &InHand| Claim {
-                id: item.delivery.identity.id,
-                recipient: item.delivery.identity.recipient.clone(),
-                attempt: item.attempt,
-                worker: name.to_string(),
-            };
-            let claims: Vec<Claim> = picked.iter().map(claim).collect();
-            let claimed = until_ok("claim deliveries", || store.claim(&claims, &outcomes)).await;
-            Done::StoreTurn {
-                claimed: picked.into_iter().zip(claimed).collect(),
-                stored,
-            }
-        })
     }
 
     fn balance(&mut self) {
@@ -490,7 +316,7 @@ impl Runner {
     fn stop_serving(&mut self, revocation: Revocation) {
         self.queues.forget(revocation.partitions());
         self.drop_picked(|partition| revocation.partitions().contains(partition));
-        self.revoking = Some((revocation, Instant::now()));
+        self.revoking.push((revocation, Instant::now()));
     }
 
     fn drop_picked(&mut self, gone: impl Fn(&Partition) -> bool) {
@@ -507,20 +333,20 @@ impl Runner {
 
     /// Lets revoked partitions go once nothing of them is in hand, or time is up.
     fn let_go(&mut self) {
-        let Some((revocation, since)) = &self.revoking else {
-            return;
-        };
-        let partitions = revocation.partitions();
-        let in_hand = self
-            .open
-            .values()
-            .any(|open| partitions.contains(&open.partition));
-        let time_is_up = since.elapsed() > revocation.deadline().mul_f32(0.8);
-        if in_hand && !time_is_up {
-            return;
+        let revoking = std::mem::take(&mut self.revoking);
+        for (revocation, since) in revoking {
+            let partitions = revocation.partitions();
+            let in_hand = self
+                .open
+                .values()
+                .any(|open| partitions.contains(&open.partition));
+            let time_is_up = since.elapsed() > revocation.deadline().mul_f32(0.8);
+            if in_hand && !time_is_up {
+                self.revoking.push((revocation, since));
+            } else {
+                self.ledger.forget(partitions);
+            }
         }
-        self.ledger.forget(partitions);
-        self.revoking = None;
     }
 
     /// Finishes what is claimed, for a bounded time; what is not comes again.
