@@ -1,7 +1,10 @@
 //! Dead letters: what could not be processed or delivered, and why.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use herald_schemas::{ids::DeadLetterId, rows::DeadLetterRow};
+use herald_schemas::{
+    ids::DeadLetterId,
+    rows::{DeadLetterRow, LetterFilter, Order},
+};
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -100,16 +103,17 @@ impl Routes {
             id
         });
         faults.none()?;
-        let mut letters = api.store.list_dead_letters(before, per_page + 1).await?;
-        let more = letters.len() > per_page;
-        letters.truncate(per_page);
-        let last = letters.last().map(|letter| letter.id.to_string());
+        let filter = LetterFilter::default();
+        let page = api
+            .store
+            .list_dead_letters(&filter, Order::Newest, before, per_page)
+            .await?;
         let meta = DeadLettersMeta {
             per_page,
-            next_cursor: last.filter(|_| more),
+            next_cursor: page.next.map(|id| id.to_string()),
         };
         Ok(Json(DeadLetters {
-            data: letters.iter().map(shown).collect(),
+            data: page.items.iter().map(shown).collect(),
             meta,
         }))
     }
@@ -130,7 +134,7 @@ impl Routes {
     }
 }
 
-fn shown(letter: &DeadLetterRow) -> DeadLetter {
+fn shown(DeadLetterRow { letter, .. }: &DeadLetterRow) -> DeadLetter {
     let identity = letter.identity.as_ref();
     DeadLetter {
         id: letter.id.to_string(),

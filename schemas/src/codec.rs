@@ -20,7 +20,8 @@ use serde_avro_fast::{
 };
 
 use crate::records::{
-    Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested, StatusChanged,
+    BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested,
+    StatusChanged,
 };
 
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
@@ -78,6 +79,7 @@ records! {
     4 EventMatched "event_matched",
     5 DeadLetter "dead_letter",
     6 Control "control",
+    7 BatchAccepted "batch_accepted",
 }
 
 /// A schema of ours that is not one: a defect that the first test shows.

@@ -339,6 +339,29 @@ pub struct RuleOutcome {
     pub reason: Option<String>,
 }
 
+/// The API took a request with a batch of notifications. Topic `batches`, keyed by batch id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchAccepted {
+    /// The batch.
+    pub id: BatchId,
+    /// When it was accepted.
+    pub at: UnixMs,
+    /// How many notifications it made.
+    pub total: i32,
+    /// The client's own, a JSON object.
+    #[serde(default)]
+    pub metadata: Option<String>,
+    /// The client's key.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    /// Ties together what belongs to one request.
+    #[serde(default)]
+    pub correlation_id: Option<String>,
+    /// W3C trace context of the request.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
 /// A record that could not be processed, or a notification that was given up. Topic
 /// `dead-letters`, keyed by notification id, else by the source's position.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

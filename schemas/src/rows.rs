@@ -125,15 +125,65 @@ impl Index {
 
 /// One page of a list, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<Item> {
+pub struct Page<Item, Id = NotificationId> {
     /// The items.
     pub items: Vec<Item>,
     /// Where the next page starts; none when this is the last.
-    pub next: Option<NotificationId>,
+    pub next: Option<Id>,
 }
 
 /// A dead letter as it is kept.
-pub type DeadLetterRow = DeadLetter;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// The letter; in a list without its key, its bytes and its headers.
+    pub letter: DeadLetter,
+    /// The notification that was made of it again.
+    pub requeued_as: Option<NotificationId>,
+}
+
+/// Which dead letters a list shows. All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Only this channel.
+    pub channel: Option<Channel>,
+    /// Only this [`Failure::kind`].
+    pub error_type: Option<String>,
+    /// Only this [`Failure::code`].
+    pub error_code: Option<String>,
+    /// Of records of this time or later.
+    pub from: Option<UnixMs>,
+    /// Of records before this time.
+    pub until: Option<UnixMs>,
+    /// Only those that were not requeued.
+    pub open_only: bool,
+}
+
+impl LetterFilter {
+    /// Whether it lets a letter through.
+    pub fn shows(&self, row: &DeadLetterRow) -> bool {
+        let DeadLetterRow {
+            letter,
+            requeued_as,
+        } = row;
+        let at = letter.id.unix_ms();
+        let channel = letter.identity.as_ref().map(|identity| identity.channel);
+        self.channel.is_none_or(|wanted| channel == Some(wanted))
+            && (self.error_type.as_ref()).is_none_or(|wanted| letter.error.kind == *wanted)
+            && (self.error_code.as_ref()).is_none_or(|wanted| letter.error.code == *wanted)
+            && self.from.is_none_or(|from| at >= from)
+            && self.until.is_none_or(|until| at < until)
+            && !(self.open_only && requeued_as.is_some())
+    }
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The newest first.
+    Newest,
+    /// The oldest first.
+    Oldest,
+}
 
 /// One cell of the exact counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

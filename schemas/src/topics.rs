@@ -50,6 +50,11 @@ impl Topics {
         self.name(&format!("retries.{tier}"))
     }
 
+    /// [`crate::records::BatchAccepted`]
+    pub fn batches(&self) -> String {
+        self.name("batches")
+    }
+
     /// [`crate::records::StatusChanged`]
     pub fn status(&self) -> String {
         self.name("status")

@@ -6,8 +6,8 @@ mod samples;
 use herald_schemas::{
     codec::{AvroRecord, Codec, DecodeError, Framing, RECORDS, WriterIds},
     records::{
-        Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested,
-        StatusChanged,
+        BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched,
+        NotificationRequested, StatusChanged,
     },
 };
 use proptest::prelude::*;
@@ -37,6 +37,7 @@ fn every_record_reads_back_as_it_was_written() {
     reads_back::<EventMatched>();
     reads_back::<DeadLetter>();
     reads_back::<Control>();
+    reads_back::<BatchAccepted>();
 }
 
 #[test]

@@ -10,8 +10,8 @@ use apache_avro::{
 use herald_schemas::{
     codec::{AvroRecord, Codec, Framing, RECORDS},
     records::{
-        Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested,
-        StatusChanged,
+        BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched,
+        NotificationRequested, StatusChanged,
     },
 };
 use samples::Sample;
@@ -136,6 +136,7 @@ fn a_field_that_is_left_out_has_the_schemas_default() {
     defaults_agree::<EventMatched>();
     defaults_agree::<DeadLetter>();
     defaults_agree::<Control>();
+    defaults_agree::<BatchAccepted>();
 }
 
 #[test]
@@ -178,4 +179,5 @@ fn what_we_write_is_what_the_reference_implementation_reads() {
     check::<EventMatched>();
     check::<DeadLetter>();
     check::<Control>();
+    check::<BatchAccepted>();
 }

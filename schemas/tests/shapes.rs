@@ -9,8 +9,8 @@ use std::fmt::Write;
 use herald_schemas::{
     codec::{AvroRecord, Codec, Framing},
     records::{
-        Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested,
-        StatusChanged,
+        BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched,
+        NotificationRequested, StatusChanged,
     },
 };
 use samples::Sample;
@@ -48,4 +48,5 @@ shapes!(
     event_matched EventMatched,
     dead_letter DeadLetter,
     control Control,
+    batch_accepted BatchAccepted,
 );

@@ -14,9 +14,12 @@ pub mod sqlite;
 use async_trait::async_trait;
 use herald_schemas::{
     catalog::{Catalog, Kind},
-    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
-    records::{Attempt, Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
+    rows::{
+        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
+        RowWrite,
+    },
 };
 
 pub use layout::Layout;
@@ -362,20 +365,37 @@ pub trait Store: Send + Sync + 'static {
     /// An event.
     async fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
 
-    // Dead letters: written by materialize alone.
+    // Batches: written by materialize alone.
 
-    /// Writes dead letters.
-    async fn write_dead_letters(&self, letters: &[DeadLetterRow]) -> Result<(), StoreError>;
+    /// Writes batches.
+    async fn write_batches(&self, batches: &[BatchAccepted]) -> Result<(), StoreError>;
+
+    /// A batch.
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchAccepted>, StoreError>;
+
+    // Dead letters: written by materialize, their requeueing noted by the API.
+
+    /// Writes dead letters. Whether one was requeued stays.
+    async fn write_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
     /// A dead letter.
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError>;
 
-    /// The newest `limit` dead letters older than `before`.
+    /// The first `limit` dead letters that `filter` lets through, in this order, beyond `past`;
+    /// without their bytes. A page may be shorter and not the last.
     async fn list_dead_letters(
         &self,
-        before: Option<DeadLetterId>,
+        filter: &LetterFilter,
+        order: Order,
+        past: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetterRow>, StoreError>;
+    ) -> Result<Page<DeadLetterRow, DeadLetterId>, StoreError>;
+
+    /// Notes which notifications were made of dead letters again.
+    async fn note_requeued(
+        &self,
+        requeued: &[(DeadLetterId, NotificationId)],
+    ) -> Result<(), StoreError>;
 
     // Catalog: written by the API alone.
 
@@ -409,4 +429,14 @@ fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
 fn now() -> UnixMs {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as UnixMs)
+}
+
+/// What a list shows of a dead letter.
+fn without_bytes(letter: &DeadLetter) -> DeadLetter {
+    DeadLetter {
+        key: None,
+        value: Vec::new(),
+        headers: Vec::new(),
+        ..letter.clone()
+    }
 }

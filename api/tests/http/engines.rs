@@ -13,9 +13,12 @@ use herald_broker::{Acks, Broker, BrokerError, Outgoing, Producer, embedded::Emb
 use herald_runtime::setup::topics;
 use herald_schemas::{
     catalog::Catalog,
-    ids::{DeadLetterId, EventId, NotificationId},
-    records::{Attempt, Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+    ids::{BatchId, DeadLetterId, EventId, NotificationId},
+    records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
+    rows::{
+        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
+        RowWrite,
+    },
     topics::Topics,
 };
 use herald_stages::retry::Ladder;
@@ -141,9 +144,13 @@ store! {
     write_events(events: &[(EventId, Event)]) -> ();
     write_matches(matches: &[EventMatched]) -> ();
     event(id: EventId) -> Option<EventRow>;
-    write_dead_letters(letters: &[DeadLetterRow]) -> ();
+    write_batches(batches: &[BatchAccepted]) -> ();
+    batch(id: BatchId) -> Option<BatchAccepted>;
+    write_dead_letters(letters: &[DeadLetter]) -> ();
     dead_letter(id: DeadLetterId) -> Option<DeadLetterRow>;
-    list_dead_letters(before: Option<DeadLetterId>, limit: usize) -> Vec<DeadLetterRow>;
+    list_dead_letters(filter: &LetterFilter, order: Order, past: Option<DeadLetterId>, limit: usize)
+        -> Page<DeadLetterRow, DeadLetterId>;
+    note_requeued(requeued: &[(DeadLetterId, NotificationId)]) -> ();
     change_catalog(change: CatalogChange) -> CatalogOutcome;
     mark_cancelled(marks: &[CancelMark]) -> Vec<Standing>;
     unmark_cancelled(marks: &[CancelMark]) -> ();

@@ -1,4 +1,4 @@
-//! The runner of materialize: status, events, matches and dead letters → the store.
+//! The runner of materialize: status, events, matches, batches and dead letters → the store.
 //!
 //! The one writer of rows. For each partition of `status`: read the rows, fold the changes in,
 //! advance the exact counts by a compare-and-set on the offset they are true for, write the rows,
@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use herald_broker::{Consumer, Offsets, Partition, Record, Revocation, Start, Subscription, Turn};
 use herald_schemas::{
     ids::{EventId, NotificationId},
-    records::{DeadLetter, Event, EventMatched, StatusChanged},
+    records::{BatchAccepted, DeadLetter, Event, EventMatched, StatusChanged},
     rows::NotificationRow,
 };
 use herald_stages::materialize::{Batch, fold};
@@ -39,6 +39,7 @@ pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageE
             topics.status(),
             topics.events(),
             topics.matches(),
+            topics.batches(),
             topics.dead_letters(),
         ],
         start: Start::Earliest,
@@ -92,9 +93,11 @@ impl Materializer {
         let topics = &self.worker.topics;
         let (status_topic, events_topic) = (topics.status(), topics.events());
         let (matches_topic, letters_topic) = (topics.matches(), topics.dead_letters());
+        let batches_topic = topics.batches();
         let mut status: BTreeMap<i32, Vec<(i64, StatusChanged)>> = BTreeMap::new();
         let mut events = Vec::new();
         let mut matches = Vec::new();
+        let mut batches = Vec::new();
         let mut letters = Vec::new();
         for record in &records {
             let topic = record.partition.topic.as_ref();
@@ -111,6 +114,8 @@ impl Materializer {
                 );
             } else if topic == matches_topic {
                 matches.extend(self.decode::<EventMatched>(record).await?);
+            } else if topic == batches_topic {
+                batches.extend(self.decode::<BatchAccepted>(record).await?);
             } else if topic == letters_topic {
                 letters.extend(self.decode::<DeadLetter>(record).await?);
             }
@@ -121,6 +126,9 @@ impl Materializer {
         }
         if !matches.is_empty() {
             store.write_matches(&matches).await?;
+        }
+        if !batches.is_empty() {
+            store.write_batches(&batches).await?;
         }
         if !letters.is_empty() {
             store.write_dead_letters(&letters).await?;

@@ -26,6 +26,7 @@ pub enum OutboxError {
 /// The topics by name, each name made once.
 struct TopicTable {
     events: Arc<str>,
+    batches: Arc<str>,
     matches: Arc<str>,
     notifications: [Arc<str>; 3],
     scheduled: Arc<str>,
@@ -42,6 +43,7 @@ impl TopicTable {
         };
         Self {
             events: topics.events().into(),
+            batches: topics.batches().into(),
             matches: topics.matches().into(),
             notifications: lanes(&|lane| topics.notifications(lane)),
             scheduled: topics.scheduled().into(),
@@ -120,6 +122,11 @@ impl Outbox {
                     status,
                     headers(&status.identity),
                 )
+            }
+            Output::Batch(batch) => {
+                let key = batch.id.to_string();
+                let headers = trace_headers(&batch.traceparent, &batch.correlation_id);
+                self.record(&topics.batches, key.as_bytes(), batch, headers)
             }
             Output::Matched(matched) => {
                 let key = matched.event_id.to_string();

@@ -6,8 +6,8 @@ use herald_broker::TopicSpec;
 use herald_schemas::{
     codec::AvroRecord,
     records::{
-        Control, DeadLetter, DeliveryReady, Event, EventMatched, NotificationRequested,
-        StatusChanged,
+        BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched,
+        NotificationRequested, StatusChanged,
     },
     topics::Topics,
     words::{Channel, Priority},
@@ -50,6 +50,7 @@ pub fn topics(names: &Topics, ladder: &Ladder, partitions: i32, retention: Durat
     let mut topics = vec![
         topic(names.events(), Event::NAME, false),
         topic(names.matches(), EventMatched::NAME, false),
+        topic(names.batches(), BatchAccepted::NAME, false),
         topic(names.scheduled(), request, false),
         // Rows lie by the partitions of these: they never change.
         topic(names.status(), StatusChanged::NAME, true),

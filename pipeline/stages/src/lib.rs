@@ -20,7 +20,10 @@ mod when;
 
 use herald_schemas::{
     ids::UnixMs,
-    records::{DeadLetter, DeliveryReady, EventMatched, NotificationRequested, StatusChanged},
+    records::{
+        BatchAccepted, DeadLetter, DeliveryReady, EventMatched, NotificationRequested,
+        StatusChanged,
+    },
     topics::{HEADER_CORRELATION_ID, HEADER_TRACEPARENT},
     words::Channel,
 };
@@ -176,6 +179,8 @@ pub enum Output {
     },
     /// To `status`.
     Status(StatusChanged),
+    /// To `batches`.
+    Batch(BatchAccepted),
     /// To `matches`.
     Matched(EventMatched),
     /// To `dead-letters`.

@@ -4,8 +4,8 @@
 use herald_schemas::{
     ids::{BatchId, DeadLetterId, EventId, NotificationId, RuleId, TemplateId},
     records::{
-        Attempt, Control, DeadLetter, DeliveryReady, Event, EventMatched, Failure, Identity,
-        Message, NotificationRequested, RecordHeader, RuleOutcome, StatusChanged,
+        Attempt, BatchAccepted, Control, DeadLetter, DeliveryReady, Event, EventMatched, Failure,
+        Identity, Message, NotificationRequested, RecordHeader, RuleOutcome, StatusChanged,
     },
     words::{Channel, Priority, Status},
 };
@@ -251,6 +251,32 @@ impl Sample for StatusChanged {
             calls: Vec::new(),
             provider_message_id: None,
             error: None,
+        }
+    }
+}
+
+impl Sample for BatchAccepted {
+    fn full() -> Self {
+        Self {
+            id: BatchId::derived(AT, &[b"b"]),
+            at: AT,
+            total: 2,
+            metadata: some(r#"{"campaign":"spring"}"#),
+            idempotency_key: some("batch-1"),
+            correlation_id: some("demo-123"),
+            traceparent: some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        }
+    }
+
+    fn minimal() -> Self {
+        Self {
+            id: BatchId::derived(AT, &[b"b"]),
+            at: 0,
+            total: 0,
+            metadata: None,
+            idempotency_key: None,
+            correlation_id: None,
+            traceparent: None,
         }
     }
 }

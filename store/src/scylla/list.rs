@@ -6,11 +6,11 @@
 use std::cmp::Reverse;
 
 use herald_schemas::{
-    ids::{DeadLetterId, NotificationId, UnixMs},
-    rows::{DeadLetterRow, Filter, Index, NotificationRow, Page},
+    ids::{NotificationId, UnixMs},
+    rows::{Filter, Index, NotificationRow, Page},
 };
 
-use super::{Connected, Listed, notifications, pipeline::letter};
+use super::{Connected, Listed, notifications};
 use crate::{Layout, StoreError};
 
 /// How many entries one call looks at before it answers with what it has.
@@ -196,7 +196,7 @@ fn id_of(bytes: [u8; 16]) -> NotificationId {
 }
 
 /// The buckets between two that are not empty, the newest first.
-async fn buckets(
+pub(super) async fn buckets(
     store: &Connected,
     listed: Listed,
     first: i64,
@@ -292,36 +292,6 @@ async fn index_entries(
     }
     ids.truncate(wanted);
     Ok(ids)
-}
-
-pub(super) async fn dead_letters(
-    store: &Connected,
-    before: Option<DeadLetterId>,
-    limit: usize,
-) -> Result<Vec<DeadLetterRow>, StoreError> {
-    let upper = before.map_or(LAST, |id| *id.as_bytes());
-    let last = store.layout.bucket(ms(&upper));
-    let most = limit.min(i32::MAX as usize) as i32;
-    let mut letters: Vec<DeadLetterRow> = Vec::new();
-    for bucket in buckets(store, Listed::DeadLetters, i64::MIN, last).await? {
-        let shards = 0..store.layout.status_shards as i32;
-        let each = shards.map(|shard| (bucket, shard, upper.as_slice(), most));
-        let shards: Vec<Vec<(Vec<u8>,)>> = store
-            .session
-            .rows_of_each(&store.statements.scan_dead_letters, each.collect())
-            .await?;
-        let bodies = shards.into_iter().flatten();
-        let mut of_bucket = bodies
-            .map(|(body,)| letter(&store.codec, &body))
-            .collect::<Result<Vec<_>, _>>()?;
-        of_bucket.sort_unstable_by_key(|letter| Reverse(letter.id));
-        letters.append(&mut of_bucket);
-        if letters.len() >= limit {
-            letters.truncate(limit);
-            break;
-        }
-    }
-    Ok(letters)
 }
 
 #[cfg(test)]

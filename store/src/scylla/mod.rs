@@ -2,13 +2,14 @@
 //!
 //! * `session`: the connection, what its errors mean, statements run singly and in batches.
 //! * `tables`: the keyspace, the tables and their versions, and the statements on them.
-//! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `catalog`: what the store's
-//!   methods do.
+//! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `dead_letters`,
+//!   `catalog`: what the store's methods do.
 //!
 //! Reads and writes are at QUORUM, conditional writes at SERIAL. Only CQL that both databases speak.
 
 mod cancels;
 mod catalog;
+mod dead_letters;
 mod keys;
 mod list;
 mod notifications;
@@ -27,9 +28,12 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::Catalog,
     codec::{Codec, Framing},
-    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
-    records::{Attempt, Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
+    rows::{
+        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
+        RowWrite,
+    },
 };
 use tokio::{sync::OnceCell, time::timeout};
 
@@ -229,20 +233,37 @@ impl Store for ScyllaStore {
         pipeline::event(self.connected().await?, id).await
     }
 
-    async fn write_dead_letters(&self, letters: &[DeadLetterRow]) -> Result<(), StoreError> {
-        pipeline::write_dead_letters(self.connected().await?, letters).await
+    async fn write_batches(&self, batches: &[BatchAccepted]) -> Result<(), StoreError> {
+        pipeline::write_batches(self.connected().await?, batches).await
+    }
+
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchAccepted>, StoreError> {
+        pipeline::batch(self.connected().await?, id).await
+    }
+
+    async fn write_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        dead_letters::write(self.connected().await?, letters).await
     }
 
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError> {
-        pipeline::dead_letter(self.connected().await?, id).await
+        dead_letters::read(self.connected().await?, id).await
     }
 
     async fn list_dead_letters(
         &self,
-        before: Option<DeadLetterId>,
+        filter: &LetterFilter,
+        order: Order,
+        past: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetterRow>, StoreError> {
-        list::dead_letters(self.connected().await?, before, limit).await
+    ) -> Result<Page<DeadLetterRow, DeadLetterId>, StoreError> {
+        dead_letters::list(self.connected().await?, filter, order, past, limit).await
+    }
+
+    async fn note_requeued(
+        &self,
+        requeued: &[(DeadLetterId, NotificationId)],
+    ) -> Result<(), StoreError> {
+        dead_letters::note_requeued(self.connected().await?, requeued).await
     }
 
     async fn catalog_version(&self) -> Result<i64, StoreError> {

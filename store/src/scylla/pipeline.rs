@@ -1,19 +1,18 @@
-//! What the pipeline keeps besides notifications: exact counts, claims, events, dead letters.
+//! What the pipeline keeps besides notifications: exact counts, claims, events, batches.
 
 use std::collections::{BTreeSet, HashMap};
 
 use herald_schemas::{
-    codec::Codec,
-    ids::{DeadLetterId, EventId, NotificationId, UnixMs, partition_of},
-    records::{Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow},
+    ids::{BatchId, EventId, NotificationId, UnixMs, partition_of},
+    records::{BatchAccepted, Event, EventMatched},
+    rows::{CountKey, EventRow},
     words::UnknownWord,
 };
 use scylla::{
     serialize::row::SerializeRow, statement::prepared::PreparedStatement, value::MaybeUnset,
 };
 
-use super::{Connected, Listed, session::Place, ttl};
+use super::{Connected, session::Place, ttl};
 use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, now, to_json};
 
 /// How many days one statement asks for: ScyllaDB takes no more keys.
@@ -112,7 +111,7 @@ impl Connected {
     }
 
     /// The partition of an event or a dead letter.
-    fn place_of(&self, at_ms: UnixMs, id: &[u8]) -> Place {
+    pub(super) fn place_of(&self, at_ms: UnixMs, id: &[u8]) -> Place {
         let shard = partition_of(id, self.layout.status_shards);
         (self.layout.bucket(at_ms), shard as i32)
     }
@@ -264,60 +263,34 @@ pub(super) async fn event(store: &Connected, id: EventId) -> Result<Option<Event
     }))
 }
 
-pub(super) async fn write_dead_letters(
+pub(super) async fn write_batches(
     store: &Connected,
-    letters: &[DeadLetterRow],
+    batches: &[BatchAccepted],
 ) -> Result<(), StoreError> {
     let now = now();
-    let until = now.saturating_add(store.layout.retention_ms());
-    let buckets = letters
+    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let rows: Vec<_> = batches
         .iter()
-        .map(|letter| (store.layout.bucket(letter.id.unix_ms()), until));
-    store
-        .note_buckets(Listed::DeadLetters, buckets, now)
-        .await?;
-    let rows: Vec<_> = letters
-        .iter()
-        .map(|letter| {
-            let id = letter.id;
-            let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
-            let body = store
-                .codec
-                .encode(letter)
-                .map_err(|error| StoreError::Fatal(error.to_string()))?;
+        .map(|batch| {
+            let (bucket, shard) = store.place_of(batch.id.unix_ms(), batch.id.as_bytes());
+            let body = to_json(batch)?;
             let bytes = body.len();
-            let values = (
-                ttl(until, now),
-                body.to_vec(),
-                bucket,
-                shard,
-                id.as_bytes().to_vec(),
-            );
+            let values = (ttl, body, bucket, shard, batch.id.as_bytes().to_vec());
             Ok(((bucket, shard), bytes, values))
         })
         .collect::<Result<_, StoreError>>()?;
-    store
-        .session
-        .write(&store.statements.put_dead_letter, rows)
-        .await
+    store.session.write(&store.statements.put_batch, rows).await
 }
 
-/// A dead letter's body, read.
-pub(super) fn letter(codec: &Codec, body: &[u8]) -> Result<DeadLetterRow, StoreError> {
-    codec
-        .decode(body)
-        .map_err(|error| StoreError::Fatal(format!("dead_letters.body: {error}")))
-}
-
-pub(super) async fn dead_letter(
+pub(super) async fn batch(
     store: &Connected,
-    id: DeadLetterId,
-) -> Result<Option<DeadLetterRow>, StoreError> {
+    id: BatchId,
+) -> Result<Option<BatchAccepted>, StoreError> {
     let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
     let values = (bucket, shard, id.as_bytes().as_slice());
-    let row: Option<(Vec<u8>,)> = store
+    let row: Option<(String,)> = store
         .session
-        .row(&store.statements.get_dead_letter, values)
+        .row(&store.statements.get_batch, values)
         .await?;
-    row.map(|(body,)| letter(&store.codec, &body)).transpose()
+    row.map(|(body,)| json("batches.body", &body)).transpose()
 }

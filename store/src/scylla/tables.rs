@@ -60,8 +60,9 @@ const MIGRATIONS: &[&[&str]] = &[
         PRIMARY KEY ((bucket, shard), id)
     ) WITH CLUSTERING ORDER BY (id DESC) AND {windows}",
         // The body is the record itself, in Avro's single-object encoding.
+        // The head is the record without its bytes, which lists show.
         "CREATE TABLE IF NOT EXISTS ks.dead_letters (
-        bucket bigint, shard int, id blob, body blob,
+        bucket bigint, shard int, id blob, body blob, head blob, requeued_as blob,
         PRIMARY KEY ((bucket, shard), id)
     ) WITH CLUSTERING ORDER BY (id DESC) AND {windows}",
         // All of it in one partition, so that one condition on `version` guards every change. The kinds
@@ -77,6 +78,10 @@ const MIGRATIONS: &[&[&str]] = &[
         "CREATE TABLE IF NOT EXISTS ks.races (
         bucket bigint, shard int, id blob, attempt int, ended text,
         PRIMARY KEY ((bucket, shard), id, attempt)
+    ) WITH {windows}",
+        "CREATE TABLE IF NOT EXISTS ks.batches (
+        bucket bigint, shard int, id blob, body text,
+        PRIMARY KEY ((bucket, shard), id)
     ) WITH {windows}",
         // Idempotency keys. Conditional writes only.
         "CREATE TABLE IF NOT EXISTS ks.keys (
@@ -407,12 +412,24 @@ statements! {
     prepare get_event =
         "SELECT event, payload, occurred_at, correlation_id, matched FROM ks.events
          WHERE bucket = ? AND shard = ? AND id = ?";
+    prepare put_batch =
+        "UPDATE ks.batches USING TTL ? SET body = ? WHERE bucket = ? AND shard = ? AND id = ?";
+    prepare get_batch = "SELECT body FROM ks.batches WHERE bucket = ? AND shard = ? AND id = ?";
     prepare put_dead_letter =
-        "UPDATE ks.dead_letters USING TTL ? SET body = ? WHERE bucket = ? AND shard = ? AND id = ?";
+        "UPDATE ks.dead_letters USING TTL ? SET body = ?, head = ?
+         WHERE bucket = ? AND shard = ? AND id = ?";
+    prepare note_requeued =
+        "UPDATE ks.dead_letters USING TTL ? SET requeued_as = ?
+         WHERE bucket = ? AND shard = ? AND id = ?";
     prepare get_dead_letter =
-        "SELECT body FROM ks.dead_letters WHERE bucket = ? AND shard = ? AND id = ?";
-    prepare scan_dead_letters =
-        "SELECT body FROM ks.dead_letters WHERE bucket = ? AND shard = ? AND id < ? LIMIT ?";
+        "SELECT body, requeued_as FROM ks.dead_letters
+         WHERE bucket = ? AND shard = ? AND id = ?";
+    prepare scan_newest_letters =
+        "SELECT head, requeued_as FROM ks.dead_letters
+         WHERE bucket = ? AND shard = ? AND id >= ? AND id < ? LIMIT ?";
+    prepare scan_oldest_letters =
+        "SELECT head, requeued_as FROM ks.dead_letters
+         WHERE bucket = ? AND shard = ? AND id > ? AND id < ? ORDER BY id ASC LIMIT ?";
     prepare get_catalog_version = "SELECT version FROM ks.catalog WHERE one = 1 LIMIT 1";
     prepare get_catalog =
         "SELECT version, kind, body, retired FROM ks.catalog WHERE one = 1";

@@ -2,10 +2,12 @@
 //!
 //! * `file`: one thread that writes in groups, connections that read.
 //! * `tables`: the tables and their versions.
-//! * `notifications`, `pipeline`, `cancels`, `keys`, `schedules`, `catalog`: the statements.
+//! * `notifications`, `pipeline`, `cancels`, `keys`, `schedules`,
+//!   `dead_letters`, `catalog`: the statements.
 
 mod cancels;
 mod catalog;
+mod dead_letters;
 mod file;
 mod keys;
 mod notifications;
@@ -19,9 +21,12 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::Catalog,
     codec::{Codec, Framing},
-    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
-    records::{Attempt, Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow, Filter, NotificationRow, Page, RowWrite},
+    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
+    rows::{
+        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
+        RowWrite,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::{sync::OnceCell, time::timeout};
@@ -297,28 +302,55 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn write_dead_letters(&self, letters: &[DeadLetterRow]) -> Result<(), StoreError> {
+    async fn write_batches(&self, batches: &[BatchAccepted]) -> Result<(), StoreError> {
+        let batches = batches.to_vec();
+        self.file
+            .write(move |connection| pipeline::write_batches(connection, &batches))
+            .await
+    }
+
+    async fn batch(&self, id: BatchId) -> Result<Option<BatchAccepted>, StoreError> {
+        self.file
+            .read(move |connection| pipeline::batch(connection, id))
+            .await
+    }
+
+    async fn write_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         let (letters, codec) = (letters.to_vec(), self.codec.clone());
         self.file
-            .write(move |connection| pipeline::write_dead_letters(connection, &letters, &codec))
+            .write(move |connection| dead_letters::write(connection, &letters, &codec))
             .await
     }
 
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError> {
         let codec = self.codec.clone();
         self.file
-            .read(move |connection| pipeline::dead_letter(connection, id, &codec))
+            .read(move |connection| dead_letters::read(connection, id, &codec))
             .await
     }
 
     async fn list_dead_letters(
         &self,
-        before: Option<DeadLetterId>,
+        filter: &LetterFilter,
+        order: Order,
+        past: Option<DeadLetterId>,
         limit: usize,
-    ) -> Result<Vec<DeadLetterRow>, StoreError> {
-        let codec = self.codec.clone();
+    ) -> Result<Page<DeadLetterRow, DeadLetterId>, StoreError> {
+        let (filter, codec) = (filter.clone(), self.codec.clone());
         self.file
-            .read(move |connection| pipeline::list_dead_letters(connection, before, limit, &codec))
+            .read(move |connection| {
+                dead_letters::list(connection, &filter, order, past, limit, &codec)
+            })
+            .await
+    }
+
+    async fn note_requeued(
+        &self,
+        requeued: &[(DeadLetterId, NotificationId)],
+    ) -> Result<(), StoreError> {
+        let requeued = requeued.to_vec();
+        self.file
+            .write(move |connection| dead_letters::note_requeued(connection, &requeued))
             .await
     }
 

@@ -1,10 +1,9 @@
-//! What the pipeline keeps besides notifications: exact counts, claims, events, dead letters.
+//! What the pipeline keeps besides notifications: exact counts, claims, events, batches.
 
 use herald_schemas::{
-    codec::Codec,
-    ids::{DeadLetterId, EventId, UnixMs},
-    records::{Event, EventMatched},
-    rows::{CountKey, DeadLetterRow, EventRow},
+    ids::{BatchId, EventId, UnixMs},
+    records::{BatchAccepted, Event, EventMatched},
+    rows::{CountKey, EventRow},
     words::UnknownWord,
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -145,6 +144,28 @@ pub(super) fn write_matches(
     Ok(())
 }
 
+pub(super) fn write_batches(
+    connection: &Connection,
+    batches: &[BatchAccepted],
+) -> Result<(), StoreError> {
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO batches VALUES (?, ?)")?;
+    for batch in batches {
+        put.execute(params![batch.id.as_bytes(), to_json(batch)?])?;
+    }
+    Ok(())
+}
+
+pub(super) fn batch(
+    connection: &Connection,
+    id: BatchId,
+) -> Result<Option<BatchAccepted>, StoreError> {
+    let body: Option<String> = connection
+        .prepare_cached("SELECT body FROM batches WHERE id = ?")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    body.map(|text| json("batches.body", &text)).transpose()
+}
+
 pub(super) fn event(connection: &Connection, id: EventId) -> Result<Option<EventRow>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT e.event, e.payload, e.occurred_at, e.correlation_id, m.body
@@ -167,56 +188,6 @@ pub(super) fn event(connection: &Connection, id: EventId) -> Result<Option<Event
     }))
 }
 
-pub(super) fn write_dead_letters(
-    connection: &Connection,
-    letters: &[DeadLetterRow],
-    codec: &Codec,
-) -> Result<(), StoreError> {
-    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO dead_letters VALUES (?, ?)")?;
-    for letter in letters {
-        let body = codec
-            .encode(letter)
-            .map_err(|error| StoreError::Fatal(error.to_string()))?;
-        put.execute(params![letter.id.as_bytes(), body.as_ref()])?;
-    }
-    Ok(())
-}
-
-fn letter(codec: &Codec, body: &[u8]) -> Result<DeadLetterRow, StoreError> {
-    codec
-        .decode(body)
-        .map_err(|error| StoreError::Fatal(format!("dead_letters.body: {error}")))
-}
-
-pub(super) fn dead_letter(
-    connection: &Connection,
-    id: DeadLetterId,
-    codec: &Codec,
-) -> Result<Option<DeadLetterRow>, StoreError> {
-    let body: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT body FROM dead_letters WHERE id = ?")?
-        .query_row([id.as_bytes()], |row| row.get(0))
-        .optional()?;
-    body.map(|body| letter(codec, &body)).transpose()
-}
-
-pub(super) fn list_dead_letters(
-    connection: &Connection,
-    before: Option<DeadLetterId>,
-    limit: usize,
-    codec: &Codec,
-) -> Result<Vec<DeadLetterRow>, StoreError> {
-    let before = before.map_or([0xff; 16], |id| *id.as_bytes());
-    let mut statement = connection
-        .prepare_cached("SELECT body FROM dead_letters WHERE id < ? ORDER BY id DESC LIMIT ?")?;
-    let mut rows = statement.query(params![before, limit as i64])?;
-    let mut letters = Vec::new();
-    while let Some(row) = rows.next()? {
-        letters.push(letter(codec, &row.get::<_, Vec<u8>>(0)?)?);
-    }
-    Ok(letters)
-}
-
 /// Takes away what was made before a time.
 pub(super) fn expire(
     connection: &Connection,
@@ -227,6 +198,7 @@ pub(super) fn expire(
     for table in [
         "events",
         "matches",
+        "batches",
         "dead_letters",
         "cancel_marks",
         "races",

@@ -141,6 +141,16 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX keys_by_end ON keys (kept_until);
 
+    CREATE TABLE batches (
+        id BLOB NOT NULL PRIMARY KEY,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- The head is the record without its bytes, which lists show.
+    ALTER TABLE dead_letters ADD COLUMN head BLOB;
+    ALTER TABLE dead_letters ADD COLUMN requeued_as BLOB;
+    UPDATE dead_letters SET head = body;
+
     CREATE TABLE schedules (
         shard INTEGER NOT NULL PRIMARY KEY,
         owner TEXT NOT NULL,

@@ -7,8 +7,10 @@
     unreachable_pub
 )]
 
+mod letters;
 mod races;
 
+pub use letters::*;
 pub use races::*;
 
 use std::sync::Arc;
@@ -568,42 +570,6 @@ pub async fn an_event_shows_with_its_matches_whichever_came_first(store: Arc<dyn
     }
 }
 
-pub async fn dead_letters_keep_their_bytes(store: Arc<dyn Store>) {
-    let letter = |n: i64| DeadLetter {
-        id: DeadLetterId::of_record("t", 0, n, now() - 100 + n),
-        stage: "render".to_owned(),
-        error: Failure {
-            kind: "poison".to_owned(),
-            code: "c".to_owned(),
-            message: "m".to_owned(),
-        },
-        at: 1,
-        identity: None,
-        event_id: None,
-        attempts: 0,
-        source_topic: "t".to_owned(),
-        source_partition: 0,
-        source_offset: n,
-        key: Some(vec![0, 255]),
-        value: vec![0, 159, 146, 150],
-        headers: Vec::new(),
-    };
-    let letters: Vec<DeadLetter> = (0..5).map(letter).collect();
-    store.write_dead_letters(&letters).await.unwrap();
-    store.write_dead_letters(&letters[..1]).await.unwrap();
-    assert_eq!(
-        store.dead_letter(letters[3].id).await.unwrap().as_ref(),
-        Some(&letters[3])
-    );
-    let newest = store.list_dead_letters(None, 2).await.unwrap();
-    assert_eq!(newest, [letters[4].clone(), letters[3].clone()]);
-    let older = store
-        .list_dead_letters(Some(newest[1].id), 10)
-        .await
-        .unwrap();
-    assert_eq!(older.len(), 3);
-}
-
 pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: Arc<dyn Store>) {
     let source = |id: Uuid, name: &str| {
         format!(r#"{{"id":"{id}","name":"{name}","is_active":true,"created_at":1,"updated_at":1}}"#)
@@ -768,6 +734,8 @@ macro_rules! contract {
             claims_of_many_recipients_are_answered_in_their_order,
             an_event_shows_with_its_matches_whichever_came_first,
             dead_letters_keep_their_bytes,
+            dead_letters_are_listed_both_ways_and_filtered,
+            batches_are_read_as_they_were_written,
             catalog_names_are_unique_and_versions_follow_each_other,
             template_versions_outlive_changes_and_deletion,
             of_many_that_take_a_name_at_once_one_does,

@@ -236,6 +236,7 @@ pub(crate) fn kinds(outputs: &[Output]) -> Vec<&'static str> {
         Output::Deliver(_) => "deliver",
         Output::Retry { .. } => "retry",
         Output::Status(_) => "status",
+        Output::Batch(_) => "batch",
         Output::Matched(_) => "matched",
         Output::DeadLetter(_) => "dead letter",
     };

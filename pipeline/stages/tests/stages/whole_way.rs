@@ -39,6 +39,7 @@ impl Log {
                 Output::Schedule(record) => ("scheduled".to_owned(), json!(record)),
                 Output::Deliver(record) => ("deliveries".to_owned(), json!(record)),
                 Output::Retry { tier, delivery } => (format!("retries {tier}"), json!(delivery)),
+                Output::Batch(record) => ("batches".to_owned(), json!(record)),
                 Output::Matched(record) => ("matches".to_owned(), json!(record)),
                 Output::DeadLetter(record) => ("dead-letters".to_owned(), json!(record)),
                 Output::Status(record) => {
