@@ -6,13 +6,14 @@ mod contract;
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use contract::{Engine, LAYOUT};
+use contract::{Engine, LAYOUT, fresh, now, row};
 use futures_util::future::join_all;
+use herald_schemas::{ids::NotificationId, words::Status};
 use herald_store::{
     Layout, Store, StoreError,
     scylla::{ScyllaSettings, ScyllaStore},
 };
-use scylla::client::session_builder::SessionBuilder;
+use scylla::{client::session_builder::SessionBuilder, response::query_result::QueryResult};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -50,6 +51,14 @@ impl Scylla {
         })
     }
 
+    /// Says something to the database itself; the keyspace is `ks`.
+    async fn cql(&self, statement: &str) -> QueryResult {
+        let session = SessionBuilder::new().known_node(&self.node);
+        let session = session.build().await.unwrap();
+        let statement = statement.replace("ks.", &format!("{}.", self.keyspace));
+        session.query_unpaged(statement, ()).await.unwrap()
+    }
+
     /// Another process on the same keyspace.
     fn another(&self) -> ScyllaStore {
         ScyllaStore::new(settings(&self.node, &self.keyspace)).unwrap()
@@ -69,10 +78,8 @@ impl Engine for Scylla {
 
     /// Tables cost the server memory, and there are many of these tests.
     async fn end(self) {
-        let session = SessionBuilder::new().known_node(&self.node);
-        let session = session.build().await.unwrap();
         let drop = format!("DROP KEYSPACE {}", self.keyspace);
-        session.query_unpaged(drop, ()).await.unwrap();
+        self.cql(&drop).await;
     }
 }
 
@@ -139,6 +146,29 @@ async fn a_change_of_the_catalog_is_seen_by_the_next_read_of_another_process() {
         assert_eq!(other.catalog_version().await.unwrap(), n);
         assert_eq!(other.catalog().await.unwrap().sources.len(), n as usize);
     }
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn the_note_of_a_bucket_lives_as_long_as_the_longest_row_in_it() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let day = 86_400_000;
+    let mut scheduled = row(NotificationId::random(), Status::Scheduled);
+    scheduled.identity.send_at = Some(now() + 200 * day);
+    let plain = row(NotificationId::random(), Status::Sent);
+    for row in [scheduled, plain] {
+        // A process each: none of them knows what the others have noted.
+        let store = scylla.another();
+        store.write_notifications(&[fresh(row)], 1).await.unwrap();
+    }
+    let notes = "SELECT TTL(until) FROM ks.buckets WHERE kind = 'notifications'";
+    let notes = scylla.cql(notes).await.into_rows_result().unwrap();
+    let shortest = notes.rows::<(i32,)>().unwrap().map(|ttl| ttl.unwrap().0);
+    // Where the hour changed in between there is a bucket each.
+    let longest = shortest.max().unwrap();
+    assert!(longest > (200 + 90) * 86_400, "{longest}");
     scylla.end().await;
 }
 

@@ -345,9 +345,13 @@ impl Connected {
             *noted = until.max(*noted);
         }
         for (bucket, until) in latest {
+            let until = end(until, now);
             if self.buckets.lacks(listed, bucket, until) {
-                let until = until + NOTE_MARGIN_MS;
-                let values = (listed.as_str(), bucket, ttl(until, now));
+                let until = end(until.saturating_add(NOTE_MARGIN_MS), now);
+                // Of the notes of several processes the one that lives longest has to stand, so its
+                // end is its timestamp. In milliseconds: as microseconds that is long ago, and
+                // ScyllaDB takes none that is ahead of its clock.
+                let values = (ttl(until, now), until, until, listed.as_str(), bucket);
                 self.session
                     .execute(&self.statements.note_bucket, values)
                     .await?;
@@ -358,24 +362,28 @@ impl Connected {
     }
 }
 
-/// The last moment at which Cassandra lets a cell expire, unless it is told that it may write files
-/// that its version 4 cannot read: 2038-01-19T03:14:06Z.
-const LAST_EXPIRY_MS: UnixMs = ((1 << 31) - 2) * 1_000;
-/// The longest time to live that the databases take, in seconds: 20 years.
-const LONGEST_TTL: i64 = 20 * 365 * 86_400;
-/// The shortest that is given: a row of which the clock says that it is too old already.
-const SHORTEST_TTL: i64 = 3_600;
-/// What they take for a row that stays.
+/// The shortest time to live that is given: to a row of which the clock says that it is too old
+/// already.
+const SHORTEST_MS: i64 = 3_600_000;
+/// 2038-01-01. Cassandra refuses what ends after the 19th, unless it has been told that it need not
+/// be read by its version 4.
+const LAST_END: UnixMs = 2_145_916_800_000;
+/// What the databases take for a row that stays.
 const FOR_EVER: i32 = 0;
 
-/// Seconds from `now` to `until`. What is to live longer than the databases can count is kept for
-/// ever: better that than gone before its time.
+/// When something ends that is wanted until `until`, which can be any time.
+fn end(until: UnixMs, now: UnixMs) -> UnixMs {
+    until.clamp(now + SHORTEST_MS, LAST_END.max(now + SHORTEST_MS))
+}
+
+/// Seconds from `now` to when something ends that is wanted until `until`. What is to live longer
+/// than the databases can count is kept for ever: better that than gone before its time.
 fn ttl(until: UnixMs, now: UnixMs) -> i32 {
-    let seconds = until.saturating_sub(now).saturating_add(999) / 1_000;
-    if seconds > LONGEST_TTL || until >= LAST_EXPIRY_MS {
+    let end = end(until, now);
+    if end >= LAST_END {
         return FOR_EVER;
     }
-    seconds.max(SHORTEST_TTL) as i32
+    ((end - now + 999) / 1_000) as i32
 }
 
 #[cfg(test)]
@@ -384,11 +392,13 @@ mod tests {
 
     #[test]
     fn a_time_to_live_is_what_the_databases_take() {
-        assert_eq!(ttl(1_000 + 7_200_000, 1_000), 7_200);
-        assert_eq!(ttl(7_200_001, 0), 7_201);
-        assert_eq!(i64::from(ttl(0, 1_700_000_000_000)), SHORTEST_TTL);
-        assert_eq!(ttl(i64::MAX, 0), FOR_EVER);
-        assert_eq!(ttl(LAST_EXPIRY_MS, LAST_EXPIRY_MS - 1_000), FOR_EVER);
+        let now = 1_800_000_000_000;
+        assert_eq!(ttl(now + 7_200_000, now), 7_200);
+        assert_eq!(ttl(now + 7_200_001, now), 7_201);
+        assert_eq!(ttl(0, now), 3_600);
+        assert_eq!(ttl(i64::MIN, now), 3_600);
+        assert_eq!(ttl(i64::MAX, now), FOR_EVER);
+        assert_eq!(ttl(now, LAST_END), FOR_EVER);
     }
 
     #[test]

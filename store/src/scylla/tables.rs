@@ -37,9 +37,9 @@ const MIGRATIONS: &[&[&str]] = &[
         kind text, bucket bigint, shard int, value text, id blob,
         PRIMARY KEY ((kind, bucket, shard), value, id)
     ) WITH CLUSTERING ORDER BY (value ASC, id DESC) AND {windows}",
-        // Which buckets are not empty.
+        // Which buckets are not empty, and until when. That is also the timestamp of the cell.
         "CREATE TABLE IF NOT EXISTS ks.buckets (
-        kind text, bucket bigint,
+        kind text, bucket bigint, until bigint,
         PRIMARY KEY (kind, bucket)
     ) WITH CLUSTERING ORDER BY (bucket DESC)",
         // The exact counts of a partition of `status`, true for the offset `at`. Conditional only.
@@ -356,7 +356,8 @@ statements! {
     prepare scan_refs =
         "SELECT id FROM ks.refs WHERE kind = ? AND bucket = ? AND shard = ? AND value = ?
          AND id >= ? AND id < ? LIMIT ?";
-    prepare note_bucket = "INSERT INTO ks.buckets (kind, bucket) VALUES (?, ?) USING TTL ?";
+    prepare note_bucket =
+        "UPDATE ks.buckets USING TTL ? AND TIMESTAMP ? SET until = ? WHERE kind = ? AND bucket = ?";
     prepare scan_buckets =
         "SELECT bucket FROM ks.buckets WHERE kind = ? AND bucket >= ? AND bucket <= ?";
     prepare get_totals =

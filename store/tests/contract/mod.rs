@@ -371,6 +371,44 @@ pub async fn lists_go_through_all_times_and_find_by_everything(store: Arc<dyn St
     }
 }
 
+pub async fn a_time_far_in_the_future_is_kept_like_any_other(store: Arc<dyn Store>) {
+    let year_9999 = 253_370_764_800_000;
+    let mut scheduled = row(NotificationId::random(), Status::Scheduled);
+    scheduled.identity.send_at = Some(year_9999);
+    let mut endless = row(NotificationId::random(), Status::Scheduled);
+    endless.identity.send_at = Some(i64::MAX);
+    // An id of somebody's own, without a time in it that means anything.
+    let foreign = NotificationId::from_uuid(Uuid::from_u128(u128::MAX - 7));
+    let mut rows = vec![scheduled, endless, row(foreign, Status::Pending)];
+    rows.sort_by_key(NotificationRow::id);
+    let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
+    store.write_notifications(&writes, 1).await.unwrap();
+    let ids: Vec<NotificationId> = rows.iter().rev().map(NotificationRow::id).collect();
+    assert_eq!(list(&*store, &Filter::default(), 2).await, ids);
+    let rows: Vec<Option<NotificationRow>> = rows.into_iter().rev().map(Some).collect();
+    assert_eq!(store.notifications(&ids).await.unwrap(), rows);
+}
+
+pub async fn a_span_without_time_has_nothing(store: Arc<dyn Store>) {
+    let id = NotificationId::random();
+    let mut row = row(id, Status::Sent);
+    row.identity.batch_id = Some(BatchId::random());
+    let batch = Index::Batch(row.identity.batch_id.unwrap().to_string());
+    store.write_notifications(&[fresh(row)], 1).await.unwrap();
+    let at = id.unix_ms();
+    for (from, until) in [(at, at), (at + 1, at), (-5, 0), (i64::MAX, i64::MIN)] {
+        for index in [None, Some(batch.clone())] {
+            let filter = Filter {
+                from: Some(from),
+                until: Some(until),
+                index,
+                ..Filter::default()
+            };
+            assert_eq!(list(&*store, &filter, 5).await, [], "{filter:?}");
+        }
+    }
+}
+
 /// What a filter means.
 fn shows(filter: &Filter, row: &NotificationRow) -> bool {
     let at = row.id().unix_ms();
@@ -728,6 +766,8 @@ macro_rules! contract {
             calls_are_kept_in_order_and_once,
             lists_are_newest_first_paged_and_filtered,
             lists_go_through_all_times_and_find_by_everything,
+            a_time_far_in_the_future_is_kept_like_any_other,
+            a_span_without_time_has_nothing,
             counts_advance_only_from_the_offset_they_are_true_for,
             of_many_that_count_at_once_one_does,
             a_claim_learns_of_the_newest_outcome,
