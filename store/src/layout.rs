@@ -28,7 +28,16 @@ pub struct Layout {
 impl Layout {
     /// The bucket of a time.
     pub fn bucket(&self, at_ms: UnixMs) -> i64 {
-        at_ms.div_euclid(i64::from(self.bucket_minutes.max(1)) * 60_000)
+        at_ms.div_euclid(self.bucket_ms())
+    }
+
+    /// Where a bucket starts.
+    pub fn bucket_start(&self, bucket: i64) -> UnixMs {
+        bucket.saturating_mul(self.bucket_ms())
+    }
+
+    fn bucket_ms(&self) -> i64 {
+        i64::from(self.bucket_minutes.max(1)) * 60_000
     }
 
     /// The shard of a notification: the partition that `status` has for it.

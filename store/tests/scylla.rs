@@ -8,7 +8,11 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use contract::{Engine, LAYOUT, fresh, now, row};
 use futures_util::future::join_all;
-use herald_schemas::{ids::NotificationId, words::Status};
+use herald_schemas::{
+    ids::NotificationId,
+    rows::{Filter, RowWrite},
+    words::Status,
+};
 use herald_store::{
     Layout, Store, StoreError,
     scylla::{ScyllaSettings, ScyllaStore},
@@ -169,6 +173,77 @@ async fn the_note_of_a_bucket_lives_as_long_as_the_longest_row_in_it() {
     // Where the hour changed in between there is a bucket each.
     let longest = shortest.max().unwrap();
     assert!(longest > (200 + 90) * 86_400, "{longest}");
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn a_row_that_has_half_expired_is_left_out_of_lists() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let rows = [
+        row(NotificationId::random(), Status::Sent),
+        row(NotificationId::random(), Status::Sent),
+    ];
+    let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
+    scylla.store.write_notifications(&writes, 1).await.unwrap();
+    // The cells of a row are not written by one clock, so they do not go in the same moment.
+    let id = rows[0].id();
+    let [bucket, shard] = [
+        LAYOUT.bucket(id.unix_ms()),
+        i64::from(LAYOUT.status_shard(id)),
+    ];
+    scylla
+        .cql(&format!(
+            "DELETE status, state FROM ks.notifications
+             WHERE bucket = {bucket} AND shard = {shard} AND id = 0x{}",
+            id.uuid().simple()
+        ))
+        .await;
+    for status in [None, Some(Status::Sent)] {
+        let filter = Filter {
+            status,
+            ..Filter::default()
+        };
+        let page = scylla.store.list_notifications(&filter, None, 10).await;
+        assert_eq!(page.unwrap().items, rows[1..], "{status:?}");
+    }
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn a_list_that_finds_nothing_for_long_stops_and_says_where_to_go_on() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let (hour, start) = (3_600_000, now() - 80 * 86_400_000);
+    let writes: Vec<RowWrite> = (0..700)
+        .map(|n| {
+            let id = NotificationId::derived(start + n * hour, &[b"row"]);
+            let oldest = n == 0;
+            fresh(row(id, if oldest { Status::Failed } else { Status::Sent }))
+        })
+        .collect();
+    scylla.store.write_notifications(&writes, 1).await.unwrap();
+    let failed = Filter {
+        status: Some(Status::Failed),
+        ..Filter::default()
+    };
+    let mut page = scylla
+        .store
+        .list_notifications(&failed, None, 5)
+        .await
+        .unwrap();
+    assert_eq!(page.items, []);
+    while let (true, Some(next)) = (page.items.is_empty(), page.next) {
+        page = scylla
+            .store
+            .list_notifications(&failed, Some(next), 5)
+            .await
+            .unwrap();
+    }
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(page.items[0].id(), writes[0].row.id());
     scylla.end().await;
 }
 

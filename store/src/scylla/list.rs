@@ -15,6 +15,8 @@ use crate::{Layout, StoreError};
 
 /// How many entries one call looks at before it answers with what it has.
 const MOST_SCANNED: usize = 50_000;
+/// How many entries a round of questions counts as when it brings fewer: it takes its time as well.
+const LEAST_SCANNED: usize = 100;
 /// How many of a shard are asked for at once when a filter leaves some out.
 const SCANNED_AT_ONCE: usize = 500;
 
@@ -122,19 +124,20 @@ async fn by_time(
             if found.is_enough() {
                 return page(store, found.ids, limit, None).await;
             }
-            let Some(horizon) = horizon else { break };
-            span.upper = horizon;
             if found.is_too_much() {
-                let resume = NotificationId::from_uuid(uuid::Uuid::from_bytes(horizon));
+                let bucket_start = NotificationId::first_at(store.layout.bucket_start(bucket));
+                let resume = horizon.map_or(bucket_start, id_of);
                 return page(store, found.ids, limit, Some(resume)).await;
             }
+            let Some(horizon) = horizon else { break };
+            span.upper = horizon;
         }
     }
     page(store, found.ids, limit, None).await
 }
 
-/// An id and what a list is filtered by.
-type Entry = (Vec<u8>, String, Option<String>, Option<String>);
+/// An id and what a list is filtered by; some of that is missing while a row expires.
+type Entry = (Vec<u8>, Option<String>, Option<String>, Option<String>);
 
 /// Adds what the shards of a bucket have within the span. Answers down to where they were all read,
 /// that included; none: to the end.
@@ -170,13 +173,13 @@ async fn scan_bucket(
         .filter(|(id, _)| horizon.is_none_or(|horizon| *id >= horizon))
         .collect();
     entries.sort_unstable_by_key(|(id, _)| Reverse(*id));
-    found.scanned += entries.len();
+    found.scanned += entries.len().max(LEAST_SCANNED);
     let kept = entries.into_iter().filter(|(_, entry)| {
         let (_, status, channel, priority) = entry;
         let is = |wanted: Option<&str>, have: Option<&str>| {
             wanted.is_none_or(|wanted| have == Some(wanted))
         };
-        is(filter.status.map(|word| word.as_str()), Some(status))
+        is(filter.status.map(|word| word.as_str()), status.as_deref())
             && is(filter.channel.map(|word| word.as_str()), channel.as_deref())
             && is(
                 filter.priority.map(|word| word.as_str()),
