@@ -154,6 +154,21 @@ async fn a_change_of_the_catalog_is_seen_by_the_next_read_of_another_process() {
 }
 
 #[tokio::test]
+async fn a_setup_that_meets_strange_tables_gives_up_instead_of_asking_for_setup() {
+    let Some(scylla) = Scylla::bare() else { return };
+    let make = "WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}";
+    scylla
+        .cql(&format!("CREATE KEYSPACE {} {make}", scylla.keyspace))
+        .await;
+    scylla
+        .cql("CREATE TABLE ks.setup (one int PRIMARY KEY, other text)")
+        .await;
+    let error = scylla.store.setup(LAYOUT).await.unwrap_err();
+    assert!(matches!(error, StoreError::Fatal(_)), "{error}");
+    scylla.end().await;
+}
+
+#[tokio::test]
 async fn the_note_of_a_bucket_lives_as_long_as_the_longest_row_in_it() {
     let Some(scylla) = Scylla::start().await else {
         return;

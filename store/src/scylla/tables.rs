@@ -117,10 +117,17 @@ pub(super) async fn set_up(
 ) -> Result<(), StoreError> {
     make_keyspace(session, settings).await?;
     session.alter(SETUP).await?;
-    let work = Work::take(session).await?;
-    let done = work.migrate(layout).await;
-    let left = work.leave().await;
-    done.and(left)
+    let set_up = async {
+        let work = Work::take(session).await?;
+        let done = work.migrate(layout).await;
+        let left = work.leave().await;
+        done.and(left)
+    };
+    set_up.await.map_err(|error| match error {
+        // A statement on the table of setups that the database does not take, while this is setup.
+        StoreError::NotSetUp(text) => StoreError::Fatal(text),
+        other => other,
+    })
 }
 
 async fn make_keyspace(session: &Session, settings: &ScyllaSettings) -> Result<(), StoreError> {
@@ -133,14 +140,15 @@ async fn make_keyspace(session: &Session, settings: &ScyllaSettings) -> Result<(
     if session.row::<(String,)>(&there, (name,)).await?.is_some() {
         return Ok(());
     }
-    let of_scylla = session
+    let knows_tablets = session
         .prepare(
-            "SELECT table_name FROM system_schema.tables
-             WHERE keyspace_name = 'system_schema' AND table_name = 'scylla_tables'",
+            "SELECT column_name FROM system_schema.columns WHERE keyspace_name = 'system_schema'
+             AND table_name = 'scylla_keyspaces' AND column_name = 'initial_tablets'",
         )
         .await?;
-    // Conditional writes need a keyspace without tablets, a word that Cassandra does not know.
-    let tablets = match session.row::<(String,)>(&of_scylla, ()).await? {
+    // Conditional writes need a keyspace without tablets, a word that Cassandra and ScyllaDB before
+    // 6.0 do not know.
+    let tablets = match session.row::<(String,)>(&knows_tablets, ()).await? {
         Some(_) => " AND tablets = {'enabled': false}",
         None => "",
     };
