@@ -11,8 +11,8 @@ use scylla::{
     },
     deserialize::row::DeserializeRow,
     errors::{
-        DbError, ExecutionError, NewSessionError, PagerExecutionError, PrepareError,
-        RequestAttemptError,
+        DbError, ExecutionError, NewSessionError, NextPageError, NextRowError, PagerExecutionError,
+        PrepareError, RequestAttemptError, RequestError,
     },
     response::query_result::QueryResult,
     serialize::row::SerializeRow,
@@ -52,7 +52,8 @@ impl fmt::Debug for ScyllaSettings {
     }
 }
 
-/// How the nodes' certificates are checked.
+/// How the nodes' certificates are checked: against these authorities, and each for the address
+/// that the node is connected to, which has to be among its subject alternative names.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// A PEM file of the certificates to trust; none: the system's.
@@ -89,6 +90,8 @@ pub(super) struct Session {
 impl Session {
     /// Connects to the cluster; the keyspace need not be there yet.
     pub(super) async fn connect(settings: &ScyllaSettings) -> Result<Self, StoreError> {
+        // As the databases call it where it is written without quotes.
+        let keyspace = settings.keyspace.to_ascii_lowercase();
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::Quorum)
             .serial_consistency(Some(SerialConsistency::Serial))
@@ -97,7 +100,7 @@ impl Session {
         let mut builder = SessionBuilder::new()
             .known_nodes(&settings.nodes)
             .connection_timeout(CONNECT_WITHIN)
-            .keyspaces_to_fetch([settings.keyspace.as_str()])
+            .keyspaces_to_fetch([&keyspace])
             .fetch_full_schema_metadata(false)
             .default_execution_profile_handle(profile.into_handle());
         if let Some((user, password)) = &settings.login {
@@ -113,10 +116,12 @@ impl Session {
                 StoreError::Unavailable(format!("{}: no answer within {SESSION_WITHIN:?}", nodes()))
             })?
             .map_err(|error| not_connected(&nodes(), &error))?;
-        Ok(Self {
-            driver,
-            keyspace: settings.keyspace.clone(),
-        })
+        Ok(Self { driver, keyspace })
+    }
+
+    /// The keyspace, as the databases call it.
+    pub(super) fn keyspace(&self) -> &str {
+        &self.keyspace
     }
 
     /// Whether the cluster answers.
@@ -231,14 +236,15 @@ impl Session {
         let pager = self.driver.execute_iter(statement.clone(), values).await;
         let pager = pager.map_err(|error| match error {
             PagerExecutionError::PrepareError(error) => not_prepared(&error),
+            PagerExecutionError::NextPageError(error) => no_page(&error),
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let rows = pager.rows_stream::<T>().map_err(unreadable)?;
-        let failed = |error: scylla::errors::NextRowError| match error {
-            scylla::errors::NextRowError::RowDeserializationError(error) => unreadable(error),
-            other => StoreError::Unavailable(other.to_string()),
+        let no_row = |error| match error {
+            NextRowError::NextPageError(error) => no_page(&error),
+            other => unreadable(other),
         };
-        rows.map_err(failed).try_collect().await
+        rows.map_err(no_row).try_collect().await
     }
 
     /// The rows of a statement for each of the values, in their order, many asked for at once.
@@ -446,13 +452,22 @@ fn failed(error: ExecutionError) -> StoreError {
     }
 }
 
-fn attempt_failed(error: &RequestAttemptError) -> StoreError {
-    use DbError::{AlreadyExists, ConfigError, Invalid, SyntaxError, Unauthorized};
+fn no_page(error: &NextPageError) -> StoreError {
     match error {
-        RequestAttemptError::DbError(
-            SyntaxError | Invalid | ConfigError | Unauthorized | AlreadyExists { .. },
-            _,
-        )
+        NextPageError::RequestFailure(RequestError::LastAttemptError(error)) => {
+            attempt_failed(error)
+        }
+        NextPageError::RequestFailure(error) => StoreError::Unavailable(error.to_string()),
+        other => unreadable(other),
+    }
+}
+
+/// What the database can take later is unavailable: rights that were granted a moment ago and are
+/// not known everywhere, a table that another setup just made.
+fn attempt_failed(error: &RequestAttemptError) -> StoreError {
+    use DbError::{ConfigError, Invalid, SyntaxError};
+    match error {
+        RequestAttemptError::DbError(SyntaxError | Invalid | ConfigError, _)
         | RequestAttemptError::SerializationError(_)
         | RequestAttemptError::CqlRequestSerialization(_) => StoreError::Fatal(error.to_string()),
         _ => StoreError::Unavailable(error.to_string()),
@@ -478,6 +493,21 @@ mod tests {
     fn rows_keep_their_order_within_a_partition() {
         let rows = [(1, 1, "a"), (0, 1, "b"), (1, 1, "c")];
         assert_eq!(batches(rows), [vec!["b"], vec!["a", "c"]]);
+    }
+
+    #[test]
+    fn what_may_pass_is_unavailable_and_what_will_not_is_fatal() {
+        let of = |error| attempt_failed(&RequestAttemptError::DbError(error, String::new()));
+        let exists = DbError::AlreadyExists {
+            keyspace: String::new(),
+            table: String::new(),
+        };
+        for may_pass in [DbError::Unauthorized, DbError::Overloaded, exists] {
+            assert!(matches!(of(may_pass), StoreError::Unavailable(_)));
+        }
+        for will_not in [DbError::SyntaxError, DbError::Invalid, DbError::ConfigError] {
+            assert!(matches!(of(will_not), StoreError::Fatal(_)));
+        }
     }
 
     #[test]

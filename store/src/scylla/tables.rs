@@ -131,13 +131,16 @@ pub(super) async fn set_up(
 }
 
 async fn make_keyspace(session: &Session, settings: &ScyllaSettings) -> Result<(), StoreError> {
-    let keyspace = &settings.keyspace;
+    let keyspace = session.keyspace();
     let there = session
         .prepare("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?")
         .await?;
     // Whoever may not make a keyspace can be given one.
-    let name = keyspace.to_ascii_lowercase();
-    if session.row::<(String,)>(&there, (name,)).await?.is_some() {
+    if session
+        .row::<(String,)>(&there, (keyspace,))
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
     let knows_tablets = session
