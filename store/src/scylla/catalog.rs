@@ -12,10 +12,17 @@ use crate::{CatalogChange, CatalogOutcome, StoreError, json};
 const TRIES: usize = 50;
 
 pub(super) async fn version(store: &Connected) -> Result<i64, StoreError> {
-    let row: Option<(Option<i64>,)> = store
-        .session
-        .row(&store.statements.get_catalog_version, ())
-        .await?;
+    read_version(store, &store.statements.get_catalog_version).await
+}
+
+/// The version of which everything can be read: a change that some nodes have and others lack is
+/// finished first, or the objects read next could be older than the version.
+async fn settled_version(store: &Connected) -> Result<i64, StoreError> {
+    read_version(store, &store.statements.get_settled_version).await
+}
+
+async fn read_version(store: &Connected, read: &PreparedStatement) -> Result<i64, StoreError> {
+    let row: Option<(Option<i64>,)> = store.session.row(read, ()).await?;
     Ok(row.and_then(|(version,)| version).unwrap_or(0))
 }
 
@@ -23,7 +30,7 @@ pub(super) async fn read(store: &Connected) -> Result<Catalog, StoreError> {
     type Row = (Option<i64>, Option<String>, Option<String>, Option<bool>);
     // The version first: what is read after it is at least that new.
     let mut catalog = Catalog {
-        version: version(store).await?,
+        version: settled_version(store).await?,
         ..Catalog::default()
     };
     let rows: Vec<Row> = store
@@ -58,7 +65,7 @@ pub(super) async fn change(
 ) -> Result<CatalogOutcome, StoreError> {
     for _ in 0..TRIES {
         // Read first: whatever changes after it makes the condition fail.
-        let at = version(store).await?;
+        let at = settled_version(store).await?;
         let writes = match change {
             CatalogChange::Put {
                 kind,

@@ -178,6 +178,17 @@ impl Session {
         prepared.map_err(|error| not_prepared(&error))
     }
 
+    /// Prepares a read of what is written conditionally that first finishes the writes whose end
+    /// nobody learnt of. Another read can find one on a single node, and the next read miss it.
+    pub(super) async fn prepare_settled(
+        &self,
+        statement: &str,
+    ) -> Result<PreparedStatement, StoreError> {
+        let mut prepared = self.prepare(statement).await?;
+        prepared.set_consistency(Consistency::Serial);
+        Ok(prepared)
+    }
+
     /// Runs a statement that answers nothing.
     pub(super) async fn execute(
         &self,

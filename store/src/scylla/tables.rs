@@ -443,6 +443,7 @@ statements! {
         "SELECT head, requeued_as FROM ks.dead_letters
          WHERE bucket = ? AND shard = ? AND id > ? AND id < ? ORDER BY id ASC LIMIT ?";
     prepare get_catalog_version = "SELECT version FROM ks.catalog WHERE one = 1 LIMIT 1";
+    prepare_settled get_settled_version = "SELECT version FROM ks.catalog WHERE one = 1 LIMIT 1";
     prepare get_catalog =
         "SELECT version, kind, body, retired FROM ks.catalog WHERE one = 1";
     prepare get_object =
