@@ -184,9 +184,9 @@ async fn the_note_of_a_bucket_lives_as_long_as_the_longest_row_in_it() {
     }
     let notes = "SELECT TTL(until) FROM ks.buckets WHERE kind = 'notifications'";
     let notes = scylla.cql(notes).await.into_rows_result().unwrap();
-    let shortest = notes.rows::<(i32,)>().unwrap().map(|ttl| ttl.unwrap().0);
-    // Where the hour changed in between there is a bucket each.
-    let longest = shortest.max().unwrap();
+    let seconds = notes.rows::<(i32,)>().unwrap().map(|ttl| ttl.unwrap().0);
+    // Where the hour changed in between there is a note each.
+    let longest = seconds.max().unwrap();
     assert!(longest > (200 + 90) * 86_400, "{longest}");
     scylla.end().await;
 }

@@ -278,26 +278,30 @@ impl Session {
             .await
     }
 
-    /// The rows with these ids, by a statement that takes bucket, shard and ids; in no order.
+    /// The rows with these ids, by a statement that takes bucket, shard and ids; in no order. Page
+    /// by page: a hundred rows can be a hundred megabytes, which ScyllaDB refuses to send as one.
     pub(super) async fn rows_of_ids<T>(
         &self,
         statement: &PreparedStatement,
         ids: impl IntoIterator<Item = (Place, [u8; 16])>,
     ) -> Result<Vec<T>, StoreError>
     where
-        T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+        T: 'static + Send + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
         let mut places: BTreeMap<Place, Vec<Vec<u8>>> = BTreeMap::new();
         for (place, id) in ids {
             places.entry(place).or_default().push(id.to_vec());
         }
-        let mut each = Vec::new();
+        let mut reads = Vec::new();
         for ((bucket, shard), ids) in &places {
             for ids in ids.chunks(IDS_AT_ONCE) {
-                each.push((*bucket, *shard, ids));
+                reads.push(self.all_rows(statement, (*bucket, *shard, ids)));
             }
         }
-        let rows = self.rows_of_each(statement, each).await?;
+        let rows: Vec<Vec<T>> = stream::iter(reads)
+            .buffer_unordered(REQUESTS_AT_ONCE)
+            .try_collect()
+            .await?;
         Ok(rows.into_iter().flatten().collect())
     }
 
