@@ -10,7 +10,7 @@ use contract::{Engine, LAYOUT, fresh, now, row};
 use futures_util::future::join_all;
 use herald_schemas::{
     ids::NotificationId,
-    rows::{Filter, RowWrite},
+    rows::{Filter, NotificationRow, RowWrite},
     words::Status,
 };
 use herald_store::{
@@ -165,6 +165,62 @@ async fn a_setup_that_meets_strange_tables_gives_up_instead_of_asking_for_setup(
         .await;
     let error = scylla.store.setup(LAYOUT).await.unwrap_err();
     assert!(matches!(error, StoreError::Fatal(_)), "{error}");
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn a_setup_that_died_is_waited_for() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let worker = Uuid::now_v7();
+    scylla
+        .cql(&format!(
+            "UPDATE ks.setup USING TTL 3 SET worker = {worker} WHERE one = 1 IF worker = null"
+        ))
+        .await;
+    scylla.another().setup(LAYOUT).await.unwrap();
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn what_a_newer_herald_has_set_up_is_left_alone() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    scylla
+        .cql("UPDATE ks.setup SET version = 99 WHERE one = 1 IF EXISTS")
+        .await;
+    let older = scylla.another();
+    for result in [
+        older.setup(LAYOUT).await,
+        older.catalog_version().await.map(|_| ()),
+    ] {
+        assert!(matches!(result, Err(StoreError::Fatal(_))), "{result:?}");
+    }
+    scylla.end().await;
+}
+
+#[tokio::test]
+async fn large_contents_are_written_read_and_listed() {
+    let Some(scylla) = Scylla::start().await else {
+        return;
+    };
+    let rows: Vec<NotificationRow> = (0..100)
+        .map(|_| {
+            let mut row = row(NotificationId::random(), Status::Sent);
+            row.message.as_mut().unwrap().content = "x".repeat(256 << 10);
+            row
+        })
+        .collect();
+    let writes: Vec<RowWrite> = rows.iter().cloned().map(fresh).collect();
+    scylla.store.write_notifications(&writes, 1).await.unwrap();
+    let ids: Vec<NotificationId> = rows.iter().map(NotificationRow::id).collect();
+    let read = scylla.store.notifications(&ids).await.unwrap();
+    assert!(read.into_iter().eq(rows.into_iter().map(Some)));
+    let all = Filter::default();
+    let page = scylla.store.list_notifications(&all, None, 100).await;
+    assert_eq!(page.unwrap().items.len(), 100);
     scylla.end().await;
 }
 

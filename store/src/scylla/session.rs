@@ -66,8 +66,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const SESSION_WITHIN: Duration = Duration::from_secs(15);
 /// How long a request may take, the driver's own retries included.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// How long a change of the tables may take.
-const SCHEMA_WITHIN: Duration = Duration::from_secs(60);
+/// How long a change of the tables may take: less than a setup has the right to make it.
+const SCHEMA_WITHIN: Duration = Duration::from_secs(45);
 /// How many requests of one call are under way at once.
 const REQUESTS_AT_ONCE: usize = 16;
 /// How large a batch may become: the databases refuse one of half a commit log segment (16 MiB),
