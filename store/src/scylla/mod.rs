@@ -1,6 +1,7 @@
 //! The store in ScyllaDB, or in Cassandra, for any number of machines.
 //!
-//! * `session`: the connection, what its errors mean, statements run singly and in batches.
+//! * `session`: the connection, statements run singly and in batches.
+//! * `errors`: what its errors mean.
 //! * `tables`: the keyspace, the tables and their versions, and the statements on them.
 //! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `dead_letters`,
 //!   `catalog`: what the store's methods do.
@@ -10,6 +11,7 @@
 mod cancels;
 mod catalog;
 mod dead_letters;
+mod errors;
 mod keys;
 mod list;
 mod notifications;

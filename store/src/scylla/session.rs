@@ -1,4 +1,4 @@
-//! The connection: how it is made, what its errors mean, statements run singly and in batches.
+//! The connection: how it is made, statements run singly and in batches.
 
 use std::{collections::BTreeMap, fmt, fs, time::Duration};
 
@@ -10,10 +10,7 @@ use scylla::{
         session_builder::SessionBuilder,
     },
     deserialize::row::DeserializeRow,
-    errors::{
-        DbError, ExecutionError, NewSessionError, NextPageError, NextRowError, PagerExecutionError,
-        PrepareError, RequestAttemptError, RequestError,
-    },
+    errors::{NextRowError, PagerExecutionError},
     response::query_result::QueryResult,
     serialize::row::SerializeRow,
     statement::{
@@ -25,6 +22,7 @@ use scylla::{
 };
 use tokio::time::timeout;
 
+use super::errors::{failed, no_page, not_connected, not_prepared, unreadable};
 use crate::StoreError;
 
 /// Where the cluster is and how it is spoken to.
@@ -439,56 +437,6 @@ fn tls_context(tls: &Tls) -> Result<SslContext, StoreError> {
     Ok(context.build())
 }
 
-fn unreadable(error: impl fmt::Display) -> StoreError {
-    StoreError::Fatal(format!("an answer that cannot be read: {error}"))
-}
-
-fn not_connected(nodes: &str, error: &NewSessionError) -> StoreError {
-    // A refused login is among the reasons, and may be mended on the other side: tried again.
-    StoreError::Unavailable(format!("{nodes}: {error}"))
-}
-
-fn not_prepared(error: &PrepareError) -> StoreError {
-    match error {
-        PrepareError::AllAttemptsFailed {
-            first_attempt: RequestAttemptError::DbError(DbError::Invalid, text),
-        } => StoreError::NotSetUp(text.clone()),
-        PrepareError::AllAttemptsFailed { first_attempt } => attempt_failed(first_attempt),
-        other => StoreError::Unavailable(other.to_string()),
-    }
-}
-
-fn failed(error: ExecutionError) -> StoreError {
-    match error {
-        ExecutionError::LastAttemptError(error) => attempt_failed(&error),
-        ExecutionError::PrepareError(error) => not_prepared(&error),
-        ExecutionError::BadQuery(error) => StoreError::Fatal(error.to_string()),
-        other => StoreError::Unavailable(other.to_string()),
-    }
-}
-
-fn no_page(error: &NextPageError) -> StoreError {
-    match error {
-        NextPageError::RequestFailure(RequestError::LastAttemptError(error)) => {
-            attempt_failed(error)
-        }
-        NextPageError::RequestFailure(error) => StoreError::Unavailable(error.to_string()),
-        other => unreadable(other),
-    }
-}
-
-/// What the database can take later is unavailable: rights that were granted a moment ago and are
-/// not known everywhere, a table that another setup just made.
-fn attempt_failed(error: &RequestAttemptError) -> StoreError {
-    use DbError::{ConfigError, Invalid, SyntaxError};
-    match error {
-        RequestAttemptError::DbError(SyntaxError | Invalid | ConfigError, _)
-        | RequestAttemptError::SerializationError(_)
-        | RequestAttemptError::CqlRequestSerialization(_) => StoreError::Fatal(error.to_string()),
-        _ => StoreError::Unavailable(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -508,21 +456,6 @@ mod tests {
     fn rows_keep_their_order_within_a_partition() {
         let rows = [(1, 1, "a"), (0, 1, "b"), (1, 1, "c")];
         assert_eq!(batches(rows), [vec!["b"], vec!["a", "c"]]);
-    }
-
-    #[test]
-    fn what_may_pass_is_unavailable_and_what_will_not_is_fatal() {
-        let of = |error| attempt_failed(&RequestAttemptError::DbError(error, String::new()));
-        let exists = DbError::AlreadyExists {
-            keyspace: String::new(),
-            table: String::new(),
-        };
-        for may_pass in [DbError::Unauthorized, DbError::Overloaded, exists] {
-            assert!(matches!(of(may_pass), StoreError::Unavailable(_)));
-        }
-        for will_not in [DbError::SyntaxError, DbError::Invalid, DbError::ConfigError] {
-            assert!(matches!(of(will_not), StoreError::Fatal(_)));
-        }
     }
 
     #[test]
