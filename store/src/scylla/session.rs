@@ -156,17 +156,6 @@ impl Session {
         Ok(prepared)
     }
 
-    /// Prepares a read of what conditional writes have written: it sees also one that was cut off,
-    /// by bringing it to its end.
-    pub(super) async fn prepare_serial(
-        &self,
-        statement: &str,
-    ) -> Result<PreparedStatement, StoreError> {
-        let mut prepared = self.prepare(statement).await?;
-        prepared.set_consistency(Consistency::Serial);
-        Ok(prepared)
-    }
-
     /// Prepares a statement that the driver must not repeat by itself: a conditional write.
     pub(super) async fn prepare_once(
         &self,

@@ -390,12 +390,12 @@ statements! {
     prepare_once end_race =
         "INSERT INTO ks.races (bucket, shard, id, attempt, ended) VALUES (?, ?, ?, ?, ?)
          IF NOT EXISTS USING TTL ?";
-    prepare_serial get_race =
+    prepare_settled get_race =
         "SELECT ended FROM ks.races WHERE bucket = ? AND shard = ? AND id = ? AND attempt = ?";
     prepare_once take_key =
         "INSERT INTO ks.keys (scope, key, value, digest, leased_until, kept_until)
          VALUES (?, ?, ?, ?, ?, ?) IF NOT EXISTS USING TTL ?";
-    prepare_serial get_key =
+    prepare_settled get_key =
         "SELECT value, digest, leased_until, kept_until, answer FROM ks.keys
          WHERE scope = ? AND key = ?";
     prepare_once lease_key =
@@ -406,7 +406,7 @@ statements! {
     prepare_once first_owner =
         "INSERT INTO ks.schedules (shard, owner, send_at, id) VALUES (?, ?, ?, ?) IF NOT EXISTS";
     prepare_once next_owner = "UPDATE ks.schedules SET owner = ? WHERE shard = ? IF EXISTS";
-    prepare_serial get_schedule = "SELECT send_at, id FROM ks.schedules WHERE shard = ?";
+    prepare_settled get_schedule = "SELECT send_at, id FROM ks.schedules WHERE shard = ?";
     prepare_once advance_schedule =
         "UPDATE ks.schedules SET send_at = ?, id = ? WHERE shard = ? IF owner = ?";
     prepare put_scheduled =
