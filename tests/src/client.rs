@@ -191,7 +191,15 @@ impl Client {
                 .get("/api/v1/dead-letter?per_page=100")
                 .await
                 .expect(200);
-            let letters = list["data"].as_array().expect("data").clone();
+            // One by one: a list leaves out the bytes.
+            let mut letters = Vec::new();
+            for letter in list["data"].as_array().expect("data") {
+                let path = format!(
+                    "/api/v1/dead-letter/{}",
+                    letter["id"].as_str().expect("an id")
+                );
+                letters.push(self.get(&path).await.expect(200));
+            }
             if letters.len() >= count {
                 Ok(letters)
             } else {

@@ -45,6 +45,7 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(hosts) = text.strip_prefix("kafka://") {
+            without_login(hosts)?;
             return Ok(Self::Kafka(hosts_of(text, hosts)?));
         }
         match text.strip_prefix("embedded:") {
@@ -76,6 +77,7 @@ impl FromStr for StoreUrl {
             format!("{text:?} is no store: expected scylla://host:port,…/keyspace or sqlite:FILE")
         };
         if let Some(rest) = text.strip_prefix("scylla://") {
+            without_login(rest)?;
             let (hosts, keyspace) = rest.split_once('/').ok_or_else(wrong)?;
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let first = keyspace
@@ -98,6 +100,14 @@ impl FromStr for StoreUrl {
             Some(file) if !file.is_empty() => Ok(Self::Sqlite(file.into())),
             _ => Err(wrong()),
         }
+    }
+}
+
+/// What is wrong is not repeated: there may be a password in it.
+fn without_login(address: &str) -> Result<(), String> {
+    match address.contains('@') {
+        true => Err("a url takes no user and password: set `user` and `password` beside it".into()),
+        false => Ok(()),
     }
 }
 
@@ -184,6 +194,13 @@ mod tests {
                 keyspace: "herald".to_owned()
             })
         );
+        for secret in ["scylla://me:hunter2@a:9042/x", "scylla://me:hunter2@a:9042"] {
+            let error = secret.parse::<StoreUrl>().unwrap_err();
+            assert!(error.contains("`password`") && !error.contains("hunter2"));
+        }
+        let error = "kafka://me:hunter2@a:9092".parse::<BrokerUrl>();
+        let error = error.unwrap_err();
+        assert!(error.contains("`password`") && !error.contains("hunter2"));
         for wrong in [
             "scylla://a:9042",
             "scylla://a:9042/",

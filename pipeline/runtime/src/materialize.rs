@@ -21,6 +21,7 @@ use herald_stages::materialize::{Batch, fold};
 use tracing::error;
 
 use crate::{
+    inbox::is_too_large,
     stage::Stage,
     worker::{Shutdown, StageError, Worker},
 };
@@ -106,6 +107,10 @@ impl Materializer {
                     let partition = status.entry(record.partition.index).or_default();
                     partition.push((record.offset, change));
                 }
+            } else if topic == events_topic && is_too_large::<Event>(record) {
+                // Match makes its dead letter; its row might be more than the store takes.
+                let (partition, offset) = (&record.partition, record.offset);
+                error!(%partition, offset, "event too large for the store");
             } else if topic == events_topic {
                 events.extend(
                     self.decode::<Event>(record)

@@ -84,7 +84,8 @@ pub fn topics(names: &Topics, ladder: &Ladder, partitions: i32, retention: Durat
     topics
 }
 
-fn largest(record: &str) -> usize {
+/// The largest record of a topic, by the name of its schema, in bytes.
+pub(crate) fn largest(record: &str) -> usize {
     match record {
         Event::NAME => EVENT_BYTES,
         NotificationRequested::NAME => REQUEST_BYTES,

@@ -23,9 +23,10 @@ use herald_stages::{
     Context, Output, Source, Verdict, matching, poison, render, retry, snapshot::Snapshot,
 };
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::{
-    inbox::source,
+    inbox::{is_too_large, source},
     ledger::Ledger,
     stage::Stage,
     worker::{DRAIN, Shutdown, StageError, Worker, now, until_ok},
@@ -51,8 +52,8 @@ pub(crate) trait Transform: Send + Sync + 'static {
 
     fn topics(&self, topics: &Topics, worker: &Worker) -> Vec<String>;
 
-    /// The catalog version that a record asks for.
-    fn wants(&self, record: &Self::Record) -> i64;
+    /// The catalog version that a record asks for; 0: the newest there is, none: it needs no catalog.
+    fn wants(&self, record: &Self::Record) -> Option<i64>;
 
     fn process(&self, record: Self::Record, source: &Source<'_>, context: &Context<'_>) -> Verdict;
 }
@@ -68,8 +69,8 @@ impl Transform for Match {
         vec![topics.events()]
     }
 
-    fn wants(&self, event: &Event) -> i64 {
-        event.catalog_version
+    fn wants(&self, event: &Event) -> Option<i64> {
+        Some(event.catalog_version)
     }
 
     fn process(&self, event: Event, source: &Source<'_>, context: &Context<'_>) -> Verdict {
@@ -91,8 +92,8 @@ impl Transform for Render {
             .collect()
     }
 
-    fn wants(&self, request: &NotificationRequested) -> i64 {
-        request.catalog_version
+    fn wants(&self, request: &NotificationRequested) -> Option<i64> {
+        request.template_id.map(|_| request.catalog_version)
     }
 
     fn process(
@@ -117,8 +118,8 @@ impl Transform for Retry {
         tiers.map(|tier| topics.retries(&tier.name)).collect()
     }
 
-    fn wants(&self, _: &DeliveryReady) -> i64 {
-        0
+    fn wants(&self, _: &DeliveryReady) -> Option<i64> {
+        None
     }
 
     fn process(
@@ -249,8 +250,7 @@ impl<T: Transform> Runner<T> {
         let decoded = decode::<T::Record>(&self.worker, records).await?;
         let wanted = decoded
             .iter()
-            .filter_map(|(_, decoded)| Some(self.stage.wants(decoded.as_ref().ok()?)));
-        let wanted = wanted.max().unwrap_or(0);
+            .filter_map(|(_, decoded)| self.stage.wants(decoded.as_ref().ok()?));
         let snapshot = snapshot(&self.worker, wanted).await;
         let mut outputs = Vec::with_capacity(decoded.len() * 2);
         let mut done = Vec::with_capacity(decoded.len());
@@ -305,13 +305,14 @@ impl<T: Transform> Runner<T> {
             catalog: snapshot,
             settings: &self.worker.settings,
         };
-        match decoded {
-            Ok(decoded) => self.stage.process(decoded, &source, &context),
-            Err(error) => {
-                let letter = poison::undecodable(T::STAGE.as_str(), &source, &error, context.now);
-                Verdict::DeadLetter(vec![Output::DeadLetter(letter)])
+        let letter = match decoded {
+            _ if is_too_large::<T::Record>(record) => {
+                poison::oversized(T::STAGE.as_str(), &source, context.now)
             }
-        }
+            Ok(decoded) => return self.stage.process(decoded, &source, &context),
+            Err(error) => poison::undecodable(T::STAGE.as_str(), &source, &error, context.now),
+        };
+        Verdict::DeadLetter(vec![Output::DeadLetter(letter)])
     }
 
     async fn produce(
@@ -401,12 +402,28 @@ async fn decode<R: AvroRecord>(
     Ok(decoded)
 }
 
+/// How old the catalog may be for a record that does not say which one its producer saw.
+const CATALOG_AGE: Duration = Duration::from_millis(50);
+
 /// A snapshot at least as new as the records ask for. The store being away is no reason to match by
-/// older rules than the producer saw: it is waited for.
-async fn snapshot(worker: &Worker, wanted: i64) -> Arc<Snapshot> {
-    let current = worker.catalogs.current();
-    if current.version() >= wanted {
+/// older rules than the producer saw: it is waited for. Of a producer that does not say, nobody
+/// knows: the newest that can be had will do.
+async fn snapshot(worker: &Worker, wanted: impl Iterator<Item = i64>) -> Arc<Snapshot> {
+    let (mut version, mut unstamped) = (0, false);
+    for wanted in wanted {
+        version = version.max(wanted);
+        unstamped |= wanted == 0;
+    }
+    let catalogs = &worker.catalogs;
+    let current = match unstamped {
+        true => catalogs.fresh(CATALOG_AGE).await.unwrap_or_else(|error| {
+            warn!(%error, "catalog not refreshed; working with the one at hand");
+            catalogs.current()
+        }),
+        false => catalogs.current(),
+    };
+    if current.version() >= version {
         return current;
     }
-    until_ok("read the catalog", || worker.catalogs.at_least(wanted)).await
+    until_ok("read the catalog", || catalogs.at_least(version)).await
 }

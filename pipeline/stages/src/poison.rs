@@ -84,6 +84,35 @@ pub fn undecodable(
     )
 }
 
+/// How much of a record that is too large is kept.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// The dead letter of a record that is larger than its topic is meant to take: with its beginning
+/// alone, since the whole would not fit.
+pub fn oversized(stage: &str, source: &Source<'_>, at: UnixMs) -> DeadLetter {
+    let bytes = source.value.len();
+    let message = format!("the record has {bytes} bytes; its first {KEPT_BYTES} are kept");
+    let cut = |bytes: &[u8]| bytes[..bytes.len().min(KEPT_BYTES)].to_vec();
+    let error = poison("too_large", message);
+    let mut letter = letter(
+        stage,
+        &Source {
+            value: &[],
+            key: None,
+            headers: Vec::new(),
+            ..source.clone()
+        },
+        error,
+        at,
+        0,
+        None,
+        None,
+    );
+    letter.value = cut(source.value);
+    letter.key = source.key.map(cut);
+    letter
+}
+
 /// The end of a notification that is given up: its dead letter and its last status.
 pub fn given_up(
     stage: &str,

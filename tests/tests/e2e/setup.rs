@@ -12,8 +12,8 @@ herald_e2e::on_real_servers!(
 
 const PARTITIONS: u64 = 2;
 /// A topic a lane for requests, a topic a channel and lane for deliveries, one a retry tier, and
-/// events, matches, scheduled, status, dead-letters and control.
-const TOPICS: usize = 3 + 6 * 3 + 3 + 6;
+/// events, matches, batches, scheduled, status, dead-letters and control.
+const TOPICS: usize = 3 + 6 * 3 + 3 + 7;
 
 async fn setup_runs_several_times_at_once_and_again_and_makes_the_same(engine: Engine) {
     let Engine::Real(servers) = &engine else {
