@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 
+use herald_schemas::ids::UnixMs;
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -12,7 +13,10 @@ use poem_openapi::{
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt, copy, sink};
 
-use crate::fault::{Fault, Faults};
+use crate::{
+    fault::{Fault, Faults},
+    time,
+};
 
 /// How much of a body that is too large is still read, and thrown away.
 const THROWN_AWAY: u64 = 32 << 20;
@@ -55,6 +59,47 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
         let value = read(request, body).await?;
         Ok(Self {
             value,
+            documented: PhantomData,
+        })
+    }
+}
+
+/// A body that may be left out, and is null then.
+pub(crate) struct OptionalBody<T> {
+    pub(crate) value: Value,
+    documented: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Body::<T>::request_meta().map(|meta| MetaRequest {
+            required: false,
+            ..meta
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> Result<Self> {
+        // A client may declare a body that it leaves out.
+        let length = request.headers().get("content-length");
+        let is_empty = length.is_none_or(|length| length == "0");
+        let is_chunked = request.headers().contains_key("transfer-encoding");
+        Ok(Self {
+            value: match is_empty && !is_chunked {
+                true => Value::Null,
+                false => read(request, body).await?,
+            },
             documented: PhantomData,
         })
     }
@@ -210,6 +255,16 @@ impl<'v, 'f> Fields<'v, 'f> {
             self.fault(name, format!("The {name} field must be true or false."));
         }
         boolean
+    }
+
+    /// A time, with an offset or without.
+    pub(crate) fn time(&mut self, name: &str) -> Option<UnixMs> {
+        let text = self.text(name, 64)?;
+        let time = time::parse(&text);
+        if time.is_none() {
+            self.fault(name, format!("The {name} field must be a valid date."));
+        }
+        time
     }
 
     pub(crate) fn object(&mut self, name: &str) -> Option<&'v Map<String, Value>> {

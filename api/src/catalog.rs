@@ -45,7 +45,7 @@ pub(crate) fn page<T, Shown, Id: Ord>(
 ) -> Result<(Vec<Shown>, CatalogMeta), Fault> {
     let mut faults = Faults::default();
     let per_page = list::per_page(asked.per_page.as_deref(), &mut faults);
-    let current_page = list::page(asked.page.as_deref(), &mut faults);
+    let current_page = list::any_page(asked.page.as_deref(), &mut faults);
     faults.none()?;
     all.sort_by_key(|one| std::cmp::Reverse(id(one)));
     let skipped = (current_page - 1).saturating_mul(per_page);

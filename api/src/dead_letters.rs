@@ -1,20 +1,26 @@
 //! Dead letters: what could not be processed or delivered, and why.
 
+mod requeue;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use herald_schemas::{
     ids::DeadLetterId,
     rows::{DeadLetterRow, LetterFilter, Order},
 };
+use poem::Request;
 use poem_openapi::{
-    Object, OpenApi,
+    ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
 };
 
+use self::requeue::Asked;
 use crate::{
-    Parts, Tag,
+    Api, Parts, Tag,
+    body::OptionalBody,
     fault::{Fault, Faults},
     keys::Caller,
+    notifications::list::{self, DEEPEST},
     time,
 };
 
@@ -54,16 +60,29 @@ struct DeadLetter {
     source_partition: i32,
     /// and its offset.
     source_offset: i64,
-    /// The record's bytes, in base64.
-    value: String,
+    /// The notification that was made of it again.
+    #[oai(nullable)]
+    requeued_as: Option<String>,
     /// ISO 8601.
     created_at: String,
+}
+
+/// A dead letter with the record that it is about.
+#[derive(Object)]
+struct WholeDeadLetter {
+    #[oai(flatten)]
+    letter: DeadLetter,
+    /// The record's bytes, in base64.
+    value: String,
+    /// The record's key, in base64.
+    #[oai(nullable)]
+    key: Option<String>,
 }
 
 /// A page of dead letters, newest first.
 #[derive(Object)]
 struct DeadLetters {
-    /// The dead letters.
+    /// The dead letters, without their bytes.
     data: Vec<DeadLetter>,
     /// Which part of the list this is.
     meta: DeadLettersMeta,
@@ -71,11 +90,70 @@ struct DeadLetters {
 
 #[derive(Object)]
 struct DeadLettersMeta {
+    /// From 1.
+    current_page: usize,
     /// How many a page shows at most.
     per_page: usize,
+    /// How many there are.
+    total: usize,
+    /// True where there are more than `total`, which is as far as they were counted.
+    total_at_least: bool,
     /// Where the next page starts; null on the last.
     #[oai(nullable)]
     next_cursor: Option<String>,
+}
+
+/// How to requeue: in the query or in the body.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct Requeue {
+    /// high, normal or low; as it was unless said.
+    priority: Option<String>,
+    /// How long to wait before it is sent, in seconds.
+    delay_seconds: Option<i64>,
+}
+
+/// What to requeue, and how: in the query or in the body.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct BulkRequeue {
+    /// How many at the most, 1 to 1,000; 100 unless said.
+    limit: Option<usize>,
+    /// Only of this channel.
+    channel: Option<String>,
+    /// high, normal or low; as each was unless said.
+    priority: Option<String>,
+    /// How long to wait before they are sent, in seconds.
+    delay_seconds: Option<i64>,
+}
+
+/// That it is on its way again.
+#[derive(Object)]
+struct Requeued {
+    /// `Dead-letter notification requeued.`
+    message: String,
+    /// The notification that was made of it.
+    notification_id: String,
+}
+
+#[derive(ApiResponse)]
+enum RequeuedOne {
+    /// A new notification was made of it.
+    #[oai(status = 201)]
+    Requeued(Json<Requeued>),
+}
+
+/// What became of many.
+#[derive(Object)]
+struct RequeuedMany {
+    /// `Dead-letter requeue completed.`
+    message: String,
+    /// The limit.
+    requested: usize,
+    /// How many new notifications were made.
+    requeued: usize,
+    /// How many fewer than requested.
+    skipped: usize,
 }
 
 pub(crate) struct Routes;
@@ -84,41 +162,72 @@ pub(crate) struct Routes;
 impl Routes {
     /// Lists dead letters, newest first.
     #[oai(path = "/dead-letter", method = "get")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one for each parameter of the query"
+    )]
     async fn list(
         &self,
         _caller: Caller,
         api: Parts<'_>,
+        /// sms, email, push, slack, webhook or log.
+        channel: Query<Option<String>>,
+        /// `permanent`, `transient`, `expired` or `poison`.
+        error_type: Query<Option<String>>,
+        /// Such as `http_400`.
+        error_code: Query<Option<String>>,
+        /// Of records of this time or later: ISO 8601, or a date.
+        from: Query<Option<String>>,
+        /// Of records of this time or earlier; of a date, its whole day.
+        to: Query<Option<String>>,
+        /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
+        page: Query<Option<String>>,
         /// How many to show, 100 at most; 25 unless said.
         per_page: Query<Option<String>>,
         /// `meta.next_cursor` of the page before.
         cursor: Query<Option<String>>,
     ) -> Result<Json<DeadLetters>, Fault> {
         let mut faults = Faults::default();
-        let per_page = crate::notifications::list::per_page(per_page.0.as_deref(), &mut faults);
-        let before: Option<DeadLetterId> = cursor.0.as_deref().and_then(|text| {
-            let id = text.parse().ok();
-            if id.is_none() {
-                faults.add("cursor", "The cursor is invalid.");
-            }
-            id
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let filter = LetterFilter {
+            channel: list::read("channel", channel.0.as_deref(), &mut faults, |text| {
+                text.parse().ok()
+            }),
+            error_type: given(error_type.0),
+            error_code: given(error_code.0),
+            from: list::read("from", from.0.as_deref(), &mut faults, time::parse),
+            until: list::read("to", to.0.as_deref(), &mut faults, list::end),
+            open_only: false,
+        };
+        let per_page = list::per_page(per_page.0.as_deref(), &mut faults);
+        let page = list::page(page.0.as_deref(), per_page, &mut faults);
+        let past = list::read("cursor", cursor.0.as_deref(), &mut faults, |text| {
+            text.parse::<DeadLetterId>().ok()
         });
         faults.none()?;
-        let filter = LetterFilter::default();
-        let page = api
-            .store
-            .list_dead_letters(&filter, Order::Newest, before, per_page)
-            .await?;
+        let (total, total_at_least) = total(&api, &filter).await?;
+        let skipped = match past {
+            None => skip(&api, &filter, (page - 1) * per_page).await?,
+            Some(past) => Some(Some(past)),
+        };
+        let (items, next) = match skipped {
+            Some(past) => some(&api, &filter, past, per_page).await?,
+            None => (Vec::new(), None),
+        };
         let meta = DeadLettersMeta {
+            current_page: page,
             per_page,
-            next_cursor: page.next.map(|id| id.to_string()),
+            total,
+            total_at_least,
+            next_cursor: next.map(|id| id.to_string()),
         };
         Ok(Json(DeadLetters {
-            data: page.items.iter().map(shown).collect(),
+            data: items.iter().map(shown).collect(),
             meta,
         }))
     }
 
-    /// Shows a dead letter.
+    /// Shows a dead letter and the record that it is about.
     #[oai(path = "/dead-letter/:id", method = "get")]
     async fn one(
         &self,
@@ -126,15 +235,144 @@ impl Routes {
         api: Parts<'_>,
         /// The dead letter's id.
         id: Path<String>,
-    ) -> Result<Json<DeadLetter>, Fault> {
-        let missing = || Fault::not_found("Dead letter");
-        let id = id.parse().map_err(|_| missing())?;
-        let letter = api.store.dead_letter(id).await?.ok_or_else(missing)?;
-        Ok(Json(shown(&letter)))
+    ) -> Result<Json<WholeDeadLetter>, Fault> {
+        let row = find(&api, &id).await?;
+        Ok(Json(WholeDeadLetter {
+            letter: shown(&row),
+            value: BASE64_STANDARD.encode(&row.letter.value),
+            key: row
+                .letter
+                .key
+                .as_ref()
+                .map(|key| BASE64_STANDARD.encode(key)),
+        }))
+    }
+
+    /// Makes a new notification of a dead letter.
+    #[oai(path = "/dead-letter/:id/requeue", method = "post")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one for each parameter of the query"
+    )]
+    async fn requeue(
+        &self,
+        _caller: Caller,
+        request: &Request,
+        api: Parts<'_>,
+        /// The dead letter's id.
+        id: Path<String>,
+        /// high, normal or low; as it was unless said.
+        priority: Query<Option<String>>,
+        /// How long to wait before it is sent, in seconds.
+        delay_seconds: Query<Option<String>>,
+        body: OptionalBody<Requeue>,
+    ) -> Result<RequeuedOne, Fault> {
+        let asked = Asked::of(&body.value, priority.0, delay_seconds.0)?;
+        let row = find(&api, &id).await?;
+        let notification_id = requeue::one(&api, &row, &asked, request).await?.to_string();
+        Ok(RequeuedOne::Requeued(Json(Requeued {
+            message: "Dead-letter notification requeued.".to_owned(),
+            notification_id,
+        })))
+    }
+
+    /// Makes new notifications of dead letters, the oldest first.
+    #[oai(path = "/dead-letter/requeue", method = "post")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one for each parameter of the query"
+    )]
+    async fn requeue_many(
+        &self,
+        _caller: Caller,
+        request: &Request,
+        api: Parts<'_>,
+        /// How many at the most, 1 to 1,000; 100 unless said.
+        limit: Query<Option<String>>,
+        /// Only of this channel.
+        channel: Query<Option<String>>,
+        /// high, normal or low; as each was unless said.
+        priority: Query<Option<String>>,
+        /// How long to wait before they are sent, in seconds.
+        delay_seconds: Query<Option<String>>,
+        body: OptionalBody<BulkRequeue>,
+    ) -> Result<Json<RequeuedMany>, Fault> {
+        let asked = Asked::of(&body.value, priority.0, delay_seconds.0)?;
+        let (limit, channel) = requeue::which(&body.value, limit.0, channel.0)?;
+        let requeued = requeue::many(&api, limit, channel, &asked, request).await?;
+        Ok(Json(RequeuedMany {
+            message: "Dead-letter requeue completed.".to_owned(),
+            requested: limit,
+            requeued,
+            skipped: limit - requeued,
+        }))
     }
 }
 
-fn shown(DeadLetterRow { letter, .. }: &DeadLetterRow) -> DeadLetter {
+async fn find(api: &Api, id: &str) -> Result<DeadLetterRow, Fault> {
+    let missing = || Fault::not_found("Dead letter");
+    let id = id.parse().map_err(|_| missing())?;
+    api.store.dead_letter(id).await?.ok_or_else(missing)
+}
+
+/// Letters beyond `past`, and where the next page starts.
+async fn some(
+    api: &Api,
+    filter: &LetterFilter,
+    mut past: Option<DeadLetterId>,
+    wanted: usize,
+) -> Result<(Vec<DeadLetterRow>, Option<DeadLetterId>), Fault> {
+    let mut letters = Vec::new();
+    loop {
+        let page = api
+            .store
+            .list_dead_letters(filter, Order::Newest, past, wanted - letters.len())
+            .await?;
+        letters.extend(page.items);
+        past = page.next;
+        if past.is_none() || letters.len() >= wanted {
+            return Ok((letters, past));
+        }
+    }
+}
+
+/// Behind so many letters; none where there are not as many.
+async fn skip(
+    api: &Api,
+    filter: &LetterFilter,
+    mut to_skip: usize,
+) -> Result<Option<Option<DeadLetterId>>, Fault> {
+    let mut past = None;
+    while to_skip > 0 {
+        let (letters, next) = some(api, filter, past, to_skip.min(1_000)).await?;
+        if next.is_none() {
+            return Ok(None);
+        }
+        to_skip -= letters.len();
+        past = next;
+    }
+    Ok(Some(past))
+}
+
+/// How many there are, and whether there are more than that.
+async fn total(api: &Api, filter: &LetterFilter) -> Result<(usize, bool), Fault> {
+    let (mut total, mut past) = (0, None);
+    loop {
+        let (letters, next) = some(api, filter, past, 1_000).await?;
+        total += letters.len();
+        past = next;
+        if past.is_none() || total >= DEEPEST {
+            return Ok((total, past.is_some()));
+        }
+    }
+}
+
+fn shown(
+    DeadLetterRow {
+        letter,
+        requeued_as,
+    }: &DeadLetterRow,
+) -> DeadLetter {
     let identity = letter.identity.as_ref();
     DeadLetter {
         id: letter.id.to_string(),
@@ -151,7 +389,7 @@ fn shown(DeadLetterRow { letter, .. }: &DeadLetterRow) -> DeadLetter {
         source_topic: letter.source_topic.clone(),
         source_partition: letter.source_partition,
         source_offset: letter.source_offset,
-        value: BASE64_STANDARD.encode(&letter.value),
+        requeued_as: requeued_as.map(|id| id.to_string()),
         created_at: time::format(letter.at),
     }
 }

@@ -16,6 +16,28 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+/// Why something is not in a state for what is asked, with what the client needs to go on.
+#[derive(Debug, Clone, Default, Object)]
+pub(crate) struct Conflict {
+    /// What stands against it, for people.
+    pub(crate) message: String,
+    /// The status that it is in.
+    #[oai(skip_serializing_if_is_none)]
+    pub(crate) status: Option<String>,
+    /// The key that was seen before.
+    #[oai(skip_serializing_if_is_none)]
+    pub(crate) idempotency_key: Option<String>,
+    /// The notification that there is already.
+    #[oai(skip_serializing_if_is_none)]
+    pub(crate) notification_id: Option<String>,
+    /// The batch that there is already.
+    #[oai(skip_serializing_if_is_none)]
+    pub(crate) batch_id: Option<String>,
+    /// How many notifications were not made again.
+    #[oai(skip_serializing_if_is_none)]
+    pub(crate) duplicates: Option<usize>,
+}
+
 /// A request with faults, all of them at once.
 #[derive(Debug, Clone, Object)]
 pub(crate) struct Invalid {
@@ -40,7 +62,7 @@ pub(crate) enum Fault {
     NotFound(Json<Problem>),
     /// It is not in a state for this.
     #[oai(status = 409)]
-    Conflict(Json<Problem>),
+    Conflict(Json<Box<Conflict>>),
     /// The body is too large.
     #[oai(status = 413)]
     TooLarge(Json<Problem>),
@@ -76,7 +98,11 @@ impl Fault {
     }
 
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
-        Self::Conflict(problem(message))
+        Conflict {
+            message: message.into(),
+            ..Conflict::default()
+        }
+        .into()
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
@@ -91,6 +117,12 @@ impl Fault {
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable(problem(message), 1)
+    }
+}
+
+impl From<Conflict> for Fault {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(Json(Box::new(conflict)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! broker has acked it. A request that asks is answered from the store, after what was written
 //! before it has got there.
 
+mod batches;
 mod body;
 mod catalog;
 mod dead_letters;
@@ -21,7 +22,8 @@ mod trace;
 use std::{io, sync::Arc, time::Duration};
 
 use herald_broker::Broker;
-use herald_runtime::{catalogs::Catalogs, outbox::Outbox, progress::Progress};
+use herald_runtime::{catalogs::Catalogs, inbox::Inbox, outbox::Outbox, progress::Progress};
+use herald_schemas::topics::Topics;
 use herald_stages::{Settings, snapshot::Snapshot};
 use herald_store::Store;
 use poem::{
@@ -58,6 +60,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// Encodes and produces.
     pub outbox: Arc<Outbox>,
+    /// Decodes.
+    pub inbox: Inbox,
     /// Compiled rules and templates.
     pub catalogs: Arc<Catalogs>,
     /// How far materialize has come.
@@ -68,6 +72,10 @@ pub struct Api {
     pub keys: Keys,
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// The names of the topics.
+    pub topics: Topics,
+    /// How long an idempotency key is kept.
+    pub keys_kept: Duration,
 }
 
 impl Api {
@@ -126,6 +134,7 @@ enum Tag {
 
 type Routes = (
     notifications::Routes,
+    batches::Routes,
     events::Routes,
     sources::Routes,
     templates::Routes,
@@ -139,6 +148,7 @@ const PREFIX: &str = "/api";
 fn service() -> OpenApiService<Routes, ()> {
     let routes = (
         notifications::Routes,
+        batches::Routes,
         events::Routes,
         sources::Routes,
         templates::Routes,

@@ -29,6 +29,12 @@ impl Trace {
         }
     }
 
+    /// The trace id and the span id of a `traceparent`.
+    pub(crate) fn read(traceparent: &str) -> Option<(String, String)> {
+        let mut parts = traceparent.split('-').skip(1).map(str::to_owned);
+        Some((parts.next()?, parts.next()?))
+    }
+
     pub(crate) fn trace_id(&self) -> &str {
         self.traceparent.split('-').nth(1).unwrap_or_default()
     }

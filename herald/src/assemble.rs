@@ -192,11 +192,14 @@ impl Inside {
             broker: Arc::clone(&self.outside.broker),
             store: self.store(),
             outbox: Arc::clone(&self.outbox),
+            inbox: self.inbox.clone(),
             catalogs: Arc::clone(&self.catalogs),
             progress: self.progress.clone(),
             settings: Arc::clone(&self.outside.settings),
             keys: Keys::new(config.api.keys.iter().map(|key| key.reveal())),
             max_body_bytes: config.api.max_body_bytes,
+            topics: self.outside.names.clone(),
+            keys_kept: config.api.idempotency_ttl.0,
         }
     }
 

@@ -1,13 +1,13 @@
 //! Taking notifications in: all of them are checked before any is written, and what the answer
-//! shows is what is sent.
+//! shows is what is sent. Which of them are new is decided in `once`.
 
 use std::sync::Arc;
 
 use herald_broker::Outgoing;
 use herald_runtime::{outbox::OutboxError, setup::REQUEST_BYTES, worker::now};
 use herald_schemas::{
-    ids::{BatchId, NotificationId, TemplateId},
-    records::{Message, NotificationRequested, StatusChanged},
+    ids::{TemplateId, UnixMs},
+    records::{BatchAccepted, Message, NotificationRequested, StatusChanged},
     rows::NotificationRow,
     words::{Channel, Priority, Status},
 };
@@ -35,11 +35,19 @@ const MAX_KEY: usize = 128;
 const MAX_CONTENT: usize = 1 << 20;
 const MAX_SUBJECT: usize = 998; // RFC 5322, section 2.1.1
 
-/// A request that may be written.
-pub(super) struct Batch {
-    pub(super) id: Option<BatchId>,
-    pub(super) metadata: Map<String, Value>,
+/// A request that may be written. Neither it nor its notifications have ids yet.
+pub(super) struct Checked {
+    /// What is said of all of them; none for a single notification.
+    pub(super) batch: Option<Batch>,
     pub(super) requests: Vec<NotificationRequested>,
+}
+
+/// What is said of a batch.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) metadata: Map<String, Value>,
+    pub(super) idempotency_key: Option<String>,
+    pub(super) correlation_id: Option<String>,
 }
 
 /// Checks a whole request.
@@ -48,7 +56,7 @@ pub(super) fn check(
     trace: &Trace,
     catalog: &Snapshot,
     settings: &Settings,
-) -> Result<Batch, Fault> {
+) -> Result<Checked, Fault> {
     let mut faults = Faults::default();
     let mut fields = Fields::of(body, &mut faults);
     let items: &[Value] = match fields.get("notifications") {
@@ -74,18 +82,18 @@ pub(super) fn check(
     let batch = fields
         .get("batch")
         .filter(|batch| !batch.as_array().is_some_and(Vec::is_empty));
-    let has_batch = batch.is_some() || items.len() > 1;
-    let mut metadata = Map::new();
-    let mut correlation_id = None;
-    if let Some(batch) = batch {
+    let mut of_batch = (batch.is_some() || items.len() > 1).then(Batch::default);
+    if let (Some(batch), Some(of_batch)) = (batch, &mut of_batch) {
         let mut fields = Fields::at(batch, "batch.".to_owned(), &mut faults);
-        correlation_id = fields.text("correlation_id", MAX_KEY);
-        let _checked = fields.text("idempotency_key", MAX_KEY);
-        metadata = fields.object("metadata").cloned().unwrap_or_default();
+        of_batch.correlation_id = fields.text("correlation_id", MAX_KEY);
+        of_batch.idempotency_key = fields.text("idempotency_key", MAX_KEY);
+        of_batch.metadata = fields.object("metadata").cloned().unwrap_or_default();
     }
-    let id = has_batch.then(BatchId::random);
+    let correlation_id = of_batch
+        .as_ref()
+        .and_then(|batch| batch.correlation_id.clone());
     let common = Common {
-        batch_id: id,
+        now: now(),
         correlation_id: correlation_id.unwrap_or_else(|| trace.correlation_id.clone()),
         traceparent: &trace.traceparent,
         catalog,
@@ -97,16 +105,15 @@ pub(super) fn check(
         requests.extend(common.request(fields));
     }
     faults.none()?;
-    Ok(Batch {
-        id,
-        metadata,
+    Ok(Checked {
+        batch: of_batch,
         requests,
     })
 }
 
 /// What all notifications of a request share.
 struct Common<'a> {
-    batch_id: Option<BatchId>,
+    now: UnixMs,
     correlation_id: String,
     traceparent: &'a str,
     catalog: &'a Snapshot,
@@ -126,9 +133,7 @@ impl Common<'_> {
         {
             fields.fault("recipient", format!("The recipient {problem}."));
         }
-        if fields.get("scheduled_at").is_some() {
-            fields.fault("scheduled_at", "Scheduling is not supported yet.");
-        }
+        let send_at = fields.time("scheduled_at");
         let idempotency_key = fields.text("idempotency_key", MAX_KEY);
         let correlation_id = fields.text("correlation_id", MAX_KEY);
         let metadata = fields
@@ -142,7 +147,7 @@ impl Common<'_> {
             return None;
         }
         Some(NotificationRequested {
-            id: Some(NotificationId::random().to_string()),
+            id: None,
             recipient,
             channel: channel.to_string(),
             priority: priority.unwrap_or(Priority::Normal).to_string(),
@@ -156,12 +161,12 @@ impl Common<'_> {
             idempotency_key,
             correlation_id: Some(correlation_id.unwrap_or_else(|| self.correlation_id.clone())),
             traceparent: Some(self.traceparent.to_owned()),
-            batch_id: self.batch_id,
+            batch_id: None,
             event_id: None,
             rule_id: None,
             requeued_from: None,
-            created_at: now(),
-            send_at: None,
+            created_at: self.now,
+            send_at,
             expires_at: None,
             catalog_version: self.catalog.version(),
             accepted_by: Some("api".to_owned()),
@@ -243,20 +248,35 @@ struct Text {
 }
 
 /// Writes the requests, and once they are acked their first statuses, by which they can be read
-/// however long the queue is. Answers what those say.
-pub(super) async fn write(
+/// however long the queue is; the batch, where there is one, before both. Answers what those say.
+pub(crate) async fn write(
     api: &Api,
+    batch: Option<BatchAccepted>,
     requests: Vec<NotificationRequested>,
 ) -> Result<Vec<NotificationRow>, Fault> {
-    let statuses: Vec<StatusChanged> = requests.iter().filter_map(first_status).collect();
+    let now = now();
+    let statuses: Vec<StatusChanged> = requests
+        .iter()
+        .filter_map(|request| first_status(request, now))
+        .collect();
     let rows = statuses.iter().map(|status| merge(None, status)).collect();
-    let requests: Vec<Output> = requests.into_iter().map(Output::Request).collect();
+    let early = |request: &NotificationRequested| request.send_at.is_some_and(|at| at > now);
+    let requests: Vec<Output> = requests
+        .into_iter()
+        .map(|request| match early(&request) {
+            true => Output::Schedule(request),
+            false => Output::Request(request),
+        })
+        .collect();
     let statuses: Vec<Output> = statuses.into_iter().map(Output::Status).collect();
     let outbox = Arc::clone(&api.outbox);
-    let (requests, statuses) = (outbox.encode(&requests)?, outbox.encode(&statuses)?);
+    let requests = outbox.encode(&requests)?;
     fit(&requests)?;
+    let mut first = outbox.encode(&batch.map(Output::Batch).into_iter().collect::<Vec<_>>())?;
+    first.extend(requests);
+    let statuses = outbox.encode(&statuses)?;
     to_the_end(async move {
-        outbox.enqueue(requests).await?.await?;
+        outbox.enqueue(first).await?.await?;
         outbox.enqueue(statuses).await?.await?;
         Ok::<_, OutboxError>(())
     })
@@ -278,24 +298,28 @@ fn fit(requests: &[Outgoing]) -> Result<(), Fault> {
     faults.none()
 }
 
-fn first_status(request: &NotificationRequested) -> Option<StatusChanged> {
+fn first_status(request: &NotificationRequested, now: UnixMs) -> Option<StatusChanged> {
     let identity = request.identity(
         request.id.as_deref()?.parse().ok()?,
         request.channel.parse().ok()?,
         request.priority.parse().ok()?,
     );
-    let message = Message {
-        content: request.content.clone()?,
+    // Without a content, the template's is told by whoever renders it.
+    let message = request.content.clone().map(|content| Message {
+        content,
         subject: request.subject.clone(),
         html: request.html.clone(),
         metadata: request.metadata.clone(),
-    };
+    });
     Some(StatusChanged {
         at: identity.created_at,
+        status: match identity.send_at.is_some_and(|at| at > now) {
+            true => Status::Scheduled,
+            false => Status::Pending,
+        },
         identity,
-        status: Status::Pending,
         attempts: 0,
-        message: Some(message),
+        message,
         calls: Vec::new(),
         provider_message_id: None,
         error: None,
@@ -307,7 +331,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn checked(body: &Value) -> Result<Batch, Fault> {
+    fn checked(body: &Value) -> Result<Checked, Fault> {
         let trace = Trace {
             correlation_id: "c".to_owned(),
             traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
@@ -372,20 +396,10 @@ mod tests {
     #[test]
     fn more_than_one_make_a_batch() {
         let item = json!({ "recipient": "me", "channel": "log", "content": "x" });
-        assert!(
-            checked(&json!({ "notifications": [item] }))
-                .unwrap()
-                .id
-                .is_none()
-        );
-        assert!(
-            checked(&json!({ "notifications": [item, item] }))
-                .unwrap()
-                .id
-                .is_some()
-        );
+        let batch = |body: Value| checked(&body).unwrap().batch;
+        assert!(batch(json!({ "notifications": [item] })).is_none());
+        assert!(batch(json!({ "notifications": [item, item] })).is_some());
         let named = json!({ "batch": { "metadata": { "a": 1 } }, "notifications": [item] });
-        let batch = checked(&named).unwrap();
-        assert_eq!((batch.id.is_some(), batch.metadata.len()), (true, 1));
+        assert_eq!(batch(named).unwrap().metadata.len(), 1);
     }
 }

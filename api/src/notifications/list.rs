@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Beyond this many, a page number costs too much, and a total is not counted out.
-const DEEPEST: usize = 10_000;
+pub(crate) const DEEPEST: usize = 10_000;
 const MOST_PER_PAGE: usize = 100;
 const DAY_MS: i64 = 86_400_000;
 
@@ -66,7 +66,7 @@ struct Understood {
     before: Option<NotificationId>,
 }
 
-fn read<T>(
+pub(crate) fn read<T>(
     name: &str,
     text: Option<&str>,
     faults: &mut Faults,
@@ -90,8 +90,18 @@ pub(crate) fn per_page(text: Option<&str>, faults: &mut Faults) -> usize {
     read("per_page", text, faults, within).unwrap_or(25)
 }
 
-/// Which page: the first unless said.
-pub(crate) fn page(text: Option<&str>, faults: &mut Faults) -> usize {
+/// Which page: the first unless said. Where pages are walked to, they do not go on for ever.
+pub(crate) fn page(text: Option<&str>, per_page: usize, faults: &mut Faults) -> usize {
+    let page = any_page(text, faults);
+    if page.saturating_mul(per_page) > DEEPEST {
+        let text = format!("Pages go to {DEEPEST}; beyond, follow meta.next_cursor.");
+        faults.add("page", text);
+    }
+    page
+}
+
+/// Which page, of a list that is at hand.
+pub(crate) fn any_page(text: Option<&str>, faults: &mut Faults) -> usize {
     let counted = |text: &str| text.parse().ok().filter(|page| *page >= 1);
     read("page", text, faults, counted).unwrap_or(1)
 }
@@ -131,12 +141,7 @@ impl Asked {
             until: read("to", self.to.as_deref(), &mut faults, end),
         };
         let per_page = per_page(self.per_page.as_deref(), &mut faults);
-        let page = page(self.page.as_deref(), &mut faults);
-        if page.saturating_mul(per_page) > DEEPEST {
-            let text =
-                format!("Pages go to {DEEPEST} notifications; beyond, follow meta.next_cursor.");
-            faults.add("page", text);
-        }
+        let page = page(self.page.as_deref(), per_page, &mut faults);
         let before = read("cursor", self.cursor.as_deref(), &mut faults, |text| {
             text.parse().ok()
         });
@@ -151,7 +156,7 @@ impl Asked {
 }
 
 /// The end of a range: a date alone means the whole day.
-fn end(text: &str) -> Option<i64> {
+pub(crate) fn end(text: &str) -> Option<i64> {
     let at = time::parse(text)?;
     Some(if text.len() == 10 {
         at + DAY_MS

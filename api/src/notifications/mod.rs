@@ -1,16 +1,22 @@
-//! Notifications: taken, shown, listed.
+//! Notifications: taken, shown, listed, cancelled.
 
-mod accept;
+pub(crate) mod accept;
+mod create;
 pub(crate) mod list;
+pub(crate) mod once;
 pub(crate) mod show;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use herald_schemas::{ids::NotificationId, rows::NotificationRow};
+use herald_runtime::{
+    cancel::{self, Cancelled},
+    worker::now,
+};
+use herald_schemas::{ids::NotificationId, rows::NotificationRow, words::Status};
 use poem::Request;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
-    param::{Path, Query},
+    param::{Header, Path, Query},
     payload::Json,
 };
 
@@ -21,13 +27,13 @@ use self::{
 use crate::{
     Api, Parts, Tag,
     body::{self, Body},
-    fault::Fault,
+    fault::{Conflict, Fault},
     keys::Caller,
-    trace::Trace,
+    to_the_end,
 };
 
 /// How long a read waits for what was written before it.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What to send, to whom.
 #[derive(Object)]
@@ -49,18 +55,24 @@ struct NewNotification {
     variables: Option<body::Object>,
     /// Passed on to the provider.
     metadata: Option<body::Object>,
-    /// Passed on to the provider.
+    /// Makes it once: a notification with a key that was seen before is not made again. Also passed
+    /// on to the provider.
     #[oai(validator(max_length = 128))]
     idempotency_key: Option<String>,
     /// Goes before the request's.
     #[oai(validator(max_length = 128))]
     correlation_id: Option<String>,
+    /// Not sent before this time: ISO 8601, UTC unless it has an offset. One that is past: at once.
+    scheduled_at: Option<String>,
 }
 
 /// What is said of a batch as a whole.
 #[derive(Object)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewBatch {
+    /// Makes the batch once: 409 when the key was seen before.
+    #[oai(validator(max_length = 128))]
+    idempotency_key: Option<String>,
     /// Goes before the request's.
     #[oai(validator(max_length = 128))]
     correlation_id: Option<String>,
@@ -113,7 +125,19 @@ enum Created {
         /// The request's, or a new one.
         #[oai(header = "traceparent")]
         String,
+        /// `true` where this is the answer that the same `Idempotency-Key` was given before.
+        #[oai(header = "Idempotency-Replayed")]
+        Option<String>,
     ),
+}
+
+/// A notification that was cancelled.
+#[derive(Object)]
+struct CancelledNotification {
+    /// `Notification cancelled.`
+    message: String,
+    /// The notification.
+    notification: Notification,
 }
 
 pub(crate) struct Routes;
@@ -124,36 +148,15 @@ impl Routes {
     #[oai(path = "/notifications", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        caller: Caller,
         request: &Request,
         api: Parts<'_>,
+        /// The same body with the same key is carried out once, and answered alike.
+        #[oai(name = "Idempotency-Key")]
+        _idempotency_key: Header<Option<String>>,
         body: Body<NewNotifications>,
     ) -> Result<Created, Fault> {
-        let trace = Trace::of(request);
-        let check = |catalog: &_| accept::check(&body.value, &trace, catalog, &api.settings);
-        let batch = api.checked(check).await?;
-        let rows = accept::write(&api, batch.requests).await?;
-        let in_batch = batch.id.is_some();
-        let accepted = AcceptedNotifications {
-            batch_id: batch.id.map(|id| id.to_string()),
-            trace_id: in_batch.then(|| trace.trace_id().to_owned()),
-            span_id: in_batch.then(|| trace.span_id().to_owned()),
-            metadata: in_batch.then(|| {
-                let mut metadata = body::Object::new();
-                metadata.insert("trace_id".to_owned(), trace.trace_id().into());
-                metadata.insert("span_id".to_owned(), trace.span_id().into());
-                metadata.extend(batch.metadata);
-                metadata
-            }),
-            created: rows.len(),
-            duplicates: 0,
-            notifications: rows.iter().map(full).collect(),
-        };
-        Ok(Created::Created(
-            Json(accepted),
-            trace.correlation_id,
-            trace.traceparent,
-        ))
+        create::create(&api, &caller, request, &body.value).await
     }
 
     /// Lists notifications, newest first.
@@ -223,6 +226,92 @@ impl Routes {
         let calls = api.store.calls(id).await?;
         Ok(Json(whole(&row, &calls)))
     }
+
+    /// Cancels a notification that is pending or scheduled: it is never sent.
+    #[oai(path = "/notifications/:id/cancel", method = "post")]
+    async fn cancel(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// The notification's id.
+        id: Path<String>,
+    ) -> Result<Json<CancelledNotification>, Fault> {
+        let missing = || Fault::not_found("Notification");
+        let id: NotificationId = id.parse().map_err(|_| missing())?;
+        let row = find(&api, id).await?.ok_or_else(missing)?;
+        let row = cancel_one(&api, row).await?;
+        Ok(Json(CancelledNotification {
+            message: "Notification cancelled.".to_owned(),
+            notification: full(&row),
+        }))
+    }
+}
+
+/// Cancels what is in one of the statuses `from`, and waits until that can be read. Answers the rows
+/// as they are then, and what became of each.
+pub(crate) async fn cancel_all(
+    api: &Api,
+    mut rows: Vec<NotificationRow>,
+    from: &[Status],
+) -> Result<Vec<(NotificationRow, Cancelled)>, Fault> {
+    let ends = cancel::cancel(api.store.as_ref(), &rows, from, &api.settings).await?;
+    let now = now();
+    let mut outputs = Vec::new();
+    for (row, end) in rows.iter_mut().zip(&ends) {
+        if *end == Cancelled::Yes && row.status != Status::Cancelled {
+            outputs.push(cancel::status(row, now));
+            row.status = Status::Cancelled;
+            row.cancelled_at = Some(now);
+        }
+    }
+    if !outputs.is_empty() {
+        let outbox = Arc::clone(&api.outbox);
+        to_the_end(async move { outbox.send(&outputs).await }).await?;
+        // A read that comes after this answer is not to say what was before.
+        api.progress.wait_for_all(PATIENCE).await?;
+    }
+    Ok(rows.into_iter().zip(ends).collect())
+}
+
+async fn cancel_one(api: &Api, row: NotificationRow) -> Result<NotificationRow, Fault> {
+    let from = [Status::Pending, Status::Scheduled];
+    let refused = |status: Status| {
+        Fault::from(Conflict {
+            message: "Notification cannot be cancelled.".to_owned(),
+            status: Some(status.to_string()),
+            ..Conflict::default()
+        })
+    };
+    if !from.contains(&row.status) {
+        return Err(refused(row.status));
+    }
+    match cancel_all(api, vec![row], &from).await?.pop() {
+        Some((row, Cancelled::Yes)) => Ok(row),
+        Some((_, Cancelled::No(status))) => Err(refused(status)),
+        None => Err(Fault::not_found("Notification")),
+    }
+}
+
+/// The notifications with these ids that there are, in no order; misses as in [`find`].
+pub(crate) async fn find_all(
+    api: &Api,
+    ids: &[NotificationId],
+) -> Result<Vec<NotificationRow>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = api.store.notifications(ids).await?;
+    if rows.iter().all(Option::is_some) {
+        return Ok(rows.into_iter().flatten().collect());
+    }
+    let passed = api.progress.wait_for_all(PATIENCE).await?;
+    let rows = api.store.notifications(ids).await?;
+    if !passed && rows.iter().any(Option::is_none) {
+        return Err(Fault::unavailable(
+            "The notifications may not be readable yet.",
+        ));
+    }
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// The notification; on a miss after everything that was written before has got to the store.

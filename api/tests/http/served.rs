@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use herald_api::{Api, Keys, serve};
 use herald_broker::{Broker, Producer};
-use herald_runtime::{catalogs::Catalogs, outbox::Outbox, progress::Progress};
+use herald_runtime::{catalogs::Catalogs, inbox::Inbox, outbox::Outbox, progress::Progress};
 use herald_schemas::{
     codec::{Codec, Framing},
     topics::Topics,
@@ -58,6 +58,7 @@ impl Served {
         let producer = Arc::clone(&engines.producer) as Arc<dyn Producer>;
         let codec = Codec::new(&Framing::SingleObject).unwrap();
         let api = Api {
+            inbox: Inbox::new(codec.clone(), None),
             outbox: Outbox::new(codec, &names, settings.retry.ladder(), producer),
             catalogs: Catalogs::load(Arc::clone(&store)).await.unwrap(),
             progress: Progress::new(Arc::clone(&broker), &names, 1),
@@ -66,6 +67,8 @@ impl Served {
             settings,
             keys: Keys::new(["good-key"].into_iter()),
             max_body_bytes: MAX_BODY,
+            topics: Topics::default(),
+            keys_kept: Duration::from_secs(86_400),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();

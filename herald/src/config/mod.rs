@@ -63,6 +63,7 @@ pub(crate) struct Api {
     pub(crate) listen: SocketAddr,
     pub(crate) keys: Vec<Secret>,
     pub(crate) max_body_bytes: usize,
+    pub(crate) idempotency_ttl: Span,
 }
 
 #[derive(Debug, Clone, Deserialize)]

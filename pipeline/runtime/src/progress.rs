@@ -52,6 +52,34 @@ impl Progress {
         .await
     }
 
+    /// Waits until every record of `topic` with this key that was written before this call is in
+    /// the store. False: it was not within `patience`.
+    pub async fn wait_for_key(
+        &self,
+        topic: &str,
+        key: &str,
+        patience: Duration,
+    ) -> Result<bool, BrokerError> {
+        let partitions = self.broker.partitions(topic).await?;
+        let index = partition_of(key.as_bytes(), partitions.max(1) as u32) as i32;
+        let topic = topic.into();
+        self.wait_passed(Partition { topic, index }, patience).await
+    }
+
+    /// Waits until every status record that was written before this call is in the store. False: it
+    /// was not within `patience`.
+    pub async fn wait_for_all(&self, patience: Duration) -> Result<bool, BrokerError> {
+        let until = Instant::now() + patience;
+        for index in 0..self.status_partitions as i32 {
+            let topic = Arc::clone(&self.status_topic);
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.wait_passed(Partition { topic, index }, left).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Waits until materialize has passed what `partition` holds now.
     pub async fn wait_passed(
         &self,

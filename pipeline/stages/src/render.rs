@@ -24,9 +24,9 @@ const MAX_MESSAGE_BYTES: usize = 2_000_000;
 /// Who accepted a notification, and so what is known of it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Accepted {
-    /// The API or a requeue: its first status said everything.
+    /// Somebody who had the text: its first status said everything.
     Whole,
-    /// Match: its first status said all but the message.
+    /// Somebody who left that to the template, as match does: its first status said all but that.
     WithoutMessage,
     /// Nobody: a producer outside wrote it. Its first status is ours to write.
     Outside,
@@ -38,10 +38,10 @@ pub fn process(
     source: &Source<'_>,
     context: &Context<'_>,
 ) -> Verdict {
-    let accepted = match request.accepted_by.as_deref() {
-        None => Accepted::Outside,
-        Some("match") => Accepted::WithoutMessage,
-        Some(_) => Accepted::Whole,
+    let accepted = match (&request.accepted_by, &request.content) {
+        (None, _) => Accepted::Outside,
+        (Some(_), None) => Accepted::WithoutMessage,
+        (Some(_), Some(_)) => Accepted::Whole,
     };
     let identity = match identity(&request, source, accepted) {
         Ok(identity) => identity,

@@ -406,6 +406,7 @@ fn what_is_known_already_is_not_said_again() {
         ("a requeue", some("requeue"), &["deliver"], true, false),
     ] {
         let request = NotificationRequested {
+            content: (name != "match").then(|| "Hello".to_owned()),
             accepted_by,
             ..request()
         };

@@ -1,0 +1,198 @@
+//! A request to send, from its checks to its answer.
+
+use herald_runtime::worker::now;
+use herald_schemas::{
+    ids::{BatchId, NotificationId},
+    records::BatchAccepted,
+};
+use poem::Request;
+use poem_openapi::{
+    payload::Json,
+    types::{ParseFromJSON, ToJSON},
+};
+use serde_json::Value;
+
+use super::{
+    AcceptedNotifications, Created,
+    accept::{self, Batch, Checked},
+    once::{self, Items, Ours, Turn},
+    show::full,
+};
+use crate::{
+    Api, body,
+    fault::{Conflict, Fault},
+    keys::Caller,
+    trace::Trace,
+};
+
+pub(super) async fn create(
+    api: &Api,
+    caller: &Caller,
+    request: &Request,
+    body: &Value,
+) -> Result<Created, Fault> {
+    let trace = Trace::of(request);
+    let key = once::header(request)?;
+    let check = |catalog: &_| accept::check(body, &trace, catalog, &api.settings);
+    let checked = api.checked(check).await?;
+    let whole = match key {
+        None => None,
+        Some(key) => match once::request(api, caller.name(), key, &body.to_string()).await? {
+            Turn::Ours(ours) => Some(ours),
+            Turn::Made(held) => return replayed(held.answer.as_deref(), trace),
+        },
+    };
+    let made = make(api, caller, checked, whole.as_ref(), &trace).await;
+    match (&made, &whole) {
+        (Ok(accepted), Some(whole)) => {
+            let answer = accepted.to_json().unwrap_or_default().to_string();
+            once::made(api, whole, answer.as_bytes()).await;
+        }
+        (Err(_), Some(_)) => once::give_back(api, whole.as_slice()).await,
+        (_, None) => {}
+    }
+    Ok(Created::Created(
+        Json(made?),
+        trace.correlation_id,
+        trace.traceparent,
+        None,
+    ))
+}
+
+/// The answer that was given before.
+fn replayed(answer: Option<&[u8]>, trace: Trace) -> Result<Created, Fault> {
+    let answer = answer.and_then(|answer| serde_json::from_slice(answer).ok());
+    let accepted = AcceptedNotifications::parse_from_json(answer)
+        .map_err(|_| Fault::unavailable("The answer that was given before cannot be read."))?;
+    Ok(Created::Created(
+        Json(accepted),
+        trace.correlation_id,
+        trace.traceparent,
+        Some("true".to_owned()),
+    ))
+}
+
+/// The ids of what a request makes: from the key's, so that they are the same when it is made again;
+/// else new ones.
+struct Ids {
+    base: BatchId,
+    derived: bool,
+}
+
+impl Ids {
+    fn of(&self, index: usize) -> NotificationId {
+        if !self.derived {
+            return NotificationId::random();
+        }
+        let index = (index as u64).to_be_bytes();
+        NotificationId::derived(self.base.unix_ms(), &[self.base.as_bytes(), &index])
+    }
+}
+
+async fn make(
+    api: &Api,
+    caller: &Caller,
+    checked: Checked,
+    whole: Option<&Ours>,
+    trace: &Trace,
+) -> Result<AcceptedNotifications, Fault> {
+    let Checked { batch, requests } = checked;
+    let asked = requests.len();
+    let mut ids = Ids {
+        base: whole.map_or_else(BatchId::random, |ours| {
+            ours.value().parse().unwrap_or_else(|_| BatchId::random())
+        }),
+        derived: whole.is_some(),
+    };
+    let key = batch
+        .as_ref()
+        .and_then(|batch| batch.idempotency_key.as_deref());
+    let mut ours = Vec::new();
+    if let Some(key) = key {
+        let (id, of_batch) = once::batch(api, caller.name(), key, ids.base, asked).await?;
+        ids = Ids {
+            base: id,
+            derived: true,
+        };
+        ours.push(of_batch);
+    }
+    let items = once::items(api, caller.name(), requests, |index| ids.of(index)).await;
+    let written = match items {
+        Ok(items) => write(api, &ids, batch.as_ref(), items, asked, trace, &mut ours).await,
+        Err(fault) => Err(fault),
+    };
+    match written {
+        Ok(accepted) => {
+            if let Some(of_batch) = ours.first().filter(|_| key.is_some()) {
+                once::batch_made(api, of_batch).await;
+            }
+            Ok(accepted)
+        }
+        Err(fault) => {
+            once::give_back(api, &ours).await;
+            Err(fault)
+        }
+    }
+}
+
+async fn write(
+    api: &Api,
+    ids: &Ids,
+    batch: Option<&Batch>,
+    items: Items,
+    asked: usize,
+    trace: &Trace,
+    ours: &mut Vec<Ours>,
+) -> Result<AcceptedNotifications, Fault> {
+    let Items {
+        mut requests,
+        ours: of_items,
+        duplicates,
+    } = items;
+    ours.extend(of_items);
+    if let (1, Some((key, id))) = (asked, duplicates.first()) {
+        return Err(Fault::from(Conflict {
+            message: "Notification idempotency key already exists.".to_owned(),
+            idempotency_key: Some(key.clone()),
+            notification_id: Some(id.clone()),
+            ..Conflict::default()
+        }));
+    }
+    for request in &mut requests {
+        request.batch_id = batch.map(|_| ids.base);
+    }
+    let of_batch = batch.map(|batch| BatchAccepted {
+        id: ids.base,
+        at: now(),
+        total: i32::try_from(requests.len()).unwrap_or(i32::MAX),
+        metadata: (!batch.metadata.is_empty())
+            .then(|| Value::Object(batch.metadata.clone()).to_string()),
+        idempotency_key: batch.idempotency_key.clone(),
+        correlation_id: Some(
+            batch
+                .correlation_id
+                .clone()
+                .unwrap_or_else(|| trace.correlation_id.clone()),
+        ),
+        traceparent: Some(trace.traceparent.clone()),
+    });
+    let rows = accept::write(api, of_batch, requests).await?;
+    Ok(AcceptedNotifications {
+        batch_id: batch.map(|_| ids.base.to_string()),
+        trace_id: batch.map(|_| trace.trace_id().to_owned()),
+        span_id: batch.map(|_| trace.span_id().to_owned()),
+        metadata: batch.map(|batch| with_trace(trace, &body::documented(&batch.metadata))),
+        created: rows.len(),
+        duplicates: duplicates.len(),
+        notifications: rows.iter().map(full).collect(),
+    })
+}
+
+/// The trace of a batch, with the client's own metadata over it.
+pub(crate) fn with_trace(trace: &Trace, own: &body::Object) -> body::Object {
+    let mut metadata = body::Object::new();
+    metadata.insert("trace_id".to_owned(), trace.trace_id().into());
+    metadata.insert("span_id".to_owned(), trace.span_id().into());
+    metadata.extend(own.clone());
+    metadata
+}
