@@ -7,11 +7,12 @@ use herald_stages::{
     Context, Output,
     deliver::{Plan, Settled, plan, settle, withdrawn},
 };
-use herald_store::{Claimed, Outcome, RaceEnd};
+use herald_store::{Claimed, Outcome};
 use tracing::warn;
 
 use super::{Done, InHand, Runner, call};
 use crate::{
+    cancel::OF_DELIVER,
     inbox::source,
     worker::{StageError, now, until_ok},
 };
@@ -41,14 +42,13 @@ impl Runner {
         self.start(item)
     }
 
-    /// Somebody wants to cancel what we want to send: the first to say so has its way.
+    /// Somebody wants to cancel what we want to send: it is withdrawn if that was agreed before.
     pub(super) fn end_race(&mut self, item: InHand) {
         let store = Arc::clone(&self.worker.store);
         self.work.push(Box::pin(async move {
             let Identity { id, recipient, .. } = &item.delivery.identity;
-            let cancelled = RaceEnd::Cancelled;
             let ended = until_ok("end a race with a cancel", || {
-                store.end_race(*id, recipient, item.attempt, cancelled)
+                store.end_race(*id, recipient, item.attempt, OF_DELIVER)
             })
             .await;
             Done::RaceEnded(item, ended)

@@ -7,7 +7,7 @@
 //!    recipient.
 //! 2. claim: with up to a hundred others, and with the outcomes of earlier calls, one turn of the
 //!    store; what already has an outcome is settled by it instead of being sent again, and what
-//!    somebody wants to cancel is, unless it was agreed before that it is sent.
+//!    somebody wants to cancel is withdrawn if that was agreed before (see [`crate::cancel`]).
 //! 3. `call`: primary, then fallback.
 //! 4. settle: what follows is produced, and the outcome goes with the next turn of the store. When
 //!    both are acked, the record is complete in the ledger.
