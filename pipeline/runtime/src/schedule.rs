@@ -33,6 +33,9 @@ const DUE_AT_ONCE: usize = 200;
 /// How often it is looked what is due: the lateness of a notification, at the most, when there is
 /// little to do.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How far behind the noted place of a shard may be of which nothing is due: from there the next
+/// owner looks for rows, all the time in between.
+const NOTED_BEHIND_MS: i64 = 600_000;
 
 /// Runs the stage until shutdown is asked for.
 pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageError> {
@@ -58,9 +61,17 @@ pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageE
 struct Scheduler {
     worker: Worker,
     owner: String,
-    /// The shards that are ours, and up to where their rows have gone on.
-    shards: HashMap<i32, Due>,
+    /// The shards that are ours.
+    shards: HashMap<i32, Shard>,
     next_look: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct Shard {
+    /// Up to where its rows have gone on.
+    gone: Due,
+    /// How much of that its next owner will know.
+    noted: UnixMs,
 }
 
 impl Scheduler {
@@ -88,8 +99,12 @@ impl Scheduler {
                 Turn::Idle => {}
             }
             if Instant::now() >= self.next_look {
-                self.release_due().await?;
-                self.next_look = Instant::now() + LOOK_EVERY;
+                // Where there is more, other turns come in between all the same.
+                let pause = match self.release_due().await? {
+                    true => Duration::ZERO,
+                    false => LOOK_EVERY,
+                };
+                self.next_look = Instant::now() + pause;
             }
         }
         Ok(())
@@ -99,7 +114,9 @@ impl Scheduler {
         for partition in partitions {
             let shard = partition.index;
             let owned = self.worker.store.own_schedule(shard, &self.owner, now());
-            self.shards.insert(shard, owned.await?);
+            let gone = owned.await?;
+            let noted = gone.0;
+            self.shards.insert(shard, Shard { gone, noted });
         }
         Ok(())
     }
@@ -157,26 +174,33 @@ impl Scheduler {
     /// Whether the rows of a shard have gone on beyond a place: by another clock than ours, it may
     /// be later.
     fn is_past(&self, shard: i32, place: Due) -> bool {
-        self.shards.get(&shard).is_some_and(|gone| place <= *gone)
+        self.shards
+            .get(&shard)
+            .is_some_and(|shard| place <= shard.gone)
     }
 
-    async fn release_due(&mut self) -> Result<(), StageError> {
+    /// Lets the next rows of each shard go on. True: there may be more.
+    async fn release_due(&mut self) -> Result<bool, StageError> {
         let shards: Vec<i32> = self.shards.keys().copied().collect();
+        let mut more = false;
         for shard in shards {
-            while self.release_some(shard).await? {}
+            more |= self.release_some(shard).await?;
         }
-        Ok(())
+        Ok(more)
     }
 
-    /// Lets the next rows of a shard go on. True: there may be more.
     async fn release_some(&mut self, shard: i32) -> Result<bool, StageError> {
         let (store, now) = (&self.worker.store, now());
-        let Some(gone) = self.shards.get(&shard).copied() else {
+        let Some(Shard { gone, noted }) = self.shards.get(&shard).copied() else {
             return Ok(false);
         };
         let due = store.due_scheduled(shard, gone, now, DUE_AT_ONCE).await?;
         let Some(last) = due.last().map(ScheduledRow::place) else {
-            self.shards.insert(shard, gone.max(end_of(now)));
+            let gone = gone.max(end_of(now));
+            self.shards.insert(shard, Shard { gone, noted });
+            if now.saturating_sub(noted) > NOTED_BEHIND_MS {
+                self.note(shard, gone).await?;
+            }
             return Ok(false);
         };
         let mut outputs = Vec::with_capacity(due.len() * 2);
@@ -184,12 +208,19 @@ impl Scheduler {
             outputs.extend(self.due(row, now).await?);
         }
         self.send(&outputs).await?;
-        let advanced = self.worker.store.advance_schedule(shard, &self.owner, last);
+        self.note(shard, last).await?;
+        Ok(due.len() == DUE_AT_ONCE)
+    }
+
+    /// Notes up to where the rows of a shard have gone on, if it still is ours.
+    async fn note(&mut self, shard: i32, gone: Due) -> Result<(), StageError> {
+        let advanced = self.worker.store.advance_schedule(shard, &self.owner, gone);
         if !advanced.await? {
             return Err(StageError::NotOwner(shard));
         }
-        self.shards.insert(shard, last);
-        Ok(due.len() == DUE_AT_ONCE)
+        let noted = gone.0;
+        self.shards.insert(shard, Shard { gone, noted });
+        Ok(())
     }
 
     /// What follows from a row that is due. It decoded when it was kept.

@@ -8,4 +8,5 @@ mod poison;
 mod render;
 mod retry;
 mod samples;
+mod schedule;
 mod whole_way;
