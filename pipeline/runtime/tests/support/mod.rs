@@ -30,7 +30,7 @@ use herald_runtime::{
 };
 use herald_schemas::{
     codec::{AvroRecord, Codec, Framing},
-    ids::NotificationId,
+    ids::{NotificationId, UnixMs},
     records::{DeliveryReady, Failure, Identity, Message, StatusChanged},
     rows::NotificationRow,
     topics::Topics,
@@ -151,6 +151,7 @@ impl World {
             consumer: self.worker.broker.subscribe(what).await.unwrap(),
             inbox: self.worker.inbox.clone(),
             records: Vec::new(),
+            times: Vec::new(),
         }
     }
 
@@ -167,9 +168,17 @@ pub(crate) struct Reader<R> {
     consumer: Box<dyn Consumer>,
     inbox: Inbox,
     pub(crate) records: Vec<R>,
+    /// When each was produced.
+    pub(crate) times: Vec<UnixMs>,
 }
 
 impl<R: AvroRecord> Reader<R> {
+    /// As if what was read had never been.
+    pub(crate) fn forget(&mut self) {
+        self.records.clear();
+        self.times.clear();
+    }
+
     /// Reads what came since.
     pub(crate) async fn catch_up(&mut self) -> &[R] {
         let known = self.records.len();
@@ -179,6 +188,7 @@ impl<R: AvroRecord> Reader<R> {
                     for record in records {
                         let decoded = self.inbox.decode(&record.value).await.unwrap();
                         self.records.push(decoded.unwrap());
+                        self.times.push(record.timestamp);
                     }
                 }
                 Turn::Idle => return &self.records[known..],
