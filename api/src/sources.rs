@@ -5,6 +5,7 @@ use herald_schemas::{
     catalog::{EventSource, Kind, Rule},
     ids::SourceId,
 };
+use herald_stages::check_schema;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
@@ -232,7 +233,7 @@ fn check(body: &Value, before: Option<EventSource>) -> Result<EventSource, Fault
     let is_new = before.is_none();
     let name = fields.needed(is_new, "name", 255);
     let description = fields.text("description", 4_096);
-    let schema = fields.object("schema").cloned().map(Value::Object);
+    let schema = schema(&mut fields);
     let is_active = fields.boolean("is_active");
     let now = now();
     let mut source = before.unwrap_or_else(|| EventSource {
@@ -255,6 +256,15 @@ fn check(body: &Value, before: Option<EventSource>) -> Result<EventSource, Fault
     source.is_active = is_active.unwrap_or(source.is_active);
     source.updated_at = now;
     Ok(source)
+}
+
+/// The payload's JSON Schema.
+pub(crate) fn schema(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let schema = Value::Object(fields.object("schema")?.clone());
+    if let Err(error) = check_schema(&schema) {
+        fields.fault("schema", format!("The schema is not usable: {error}."));
+    }
+    Some(schema)
 }
 
 fn shown(source: &EventSource) -> Source {

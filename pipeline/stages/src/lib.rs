@@ -13,6 +13,7 @@ pub mod recipient;
 pub mod render;
 pub mod retry;
 pub mod schedule;
+mod schema;
 mod shortened;
 pub mod snapshot;
 pub mod template;
@@ -28,6 +29,7 @@ use herald_schemas::{
     words::Channel,
 };
 
+pub use schema::{SchemaError, SchemaFault, check_schema};
 pub use when::{WhenError, check_when};
 
 /// Where a record came from.

@@ -12,7 +12,7 @@ use herald_schemas::{
 use serde_json::{Map, Value};
 
 use crate::{
-    Context, Output, Source, Verdict,
+    Context, Output, SchemaFault, Source, Verdict,
     poison::{letter, poison},
     recipient,
     shortened::{check_keys, shortened},
@@ -227,12 +227,18 @@ fn check(event: &Event, catalog: &Snapshot) -> Result<Map<String, Value>, Failur
         ("traceparent", &event.traceparent),
     ])
     .map_err(|problem| poison("invalid_event", problem))?;
-    serde_json::from_str(&event.payload).map_err(|error| {
+    let payload = serde_json::from_str(&event.payload).map_err(|error| {
         poison(
             "invalid_payload",
             format!("the payload is no JSON object: {error}"),
         )
-    })
+    })?;
+    let faults = catalog.schema_faults(&event.event, &payload);
+    if faults.is_empty() {
+        return Ok(payload);
+    }
+    let faults: Vec<String> = faults.iter().map(SchemaFault::to_string).collect();
+    Err(poison("schema_violation", faults.join("; ")))
 }
 
 fn refuse(id: EventId, error: Failure, source: &Source<'_>, context: &Context<'_>) -> Verdict {

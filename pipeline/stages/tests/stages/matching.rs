@@ -398,6 +398,22 @@ const REFUSED: &[(&str, Spoil, &str, &str)] = &[
         "there is no event source \"\\u{1}",
     ),
     (
+        "a payload that is against the schema of its source",
+        |world, _| {
+            let properties = json!({ "customer": { "required": ["phone"] },
+                "name": { "type": "integer" } });
+            world.catalog.sources[0].schema = Some(json!({ "properties": properties }));
+        },
+        "schema_violation",
+        "payload.customer.phone: \"phone\" is a required property; payload.name: \"Ada <3\" is not",
+    ),
+    (
+        "a schema that is none, from a time when nobody looked",
+        |world, _| world.catalog.sources[0].schema = Some(json!({ "type": "objekt" })),
+        "schema_violation",
+        "payload: the event source's schema does not compile: type: ",
+    ),
+    (
         "a correlation id as long as a record",
         |_, event| event.correlation_id = Some("c".repeat(1_000_000)),
         "invalid_event",
