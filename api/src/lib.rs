@@ -8,6 +8,7 @@ mod body;
 mod catalog;
 mod dead_letters;
 mod events;
+mod example;
 mod fault;
 mod health;
 mod keys;

@@ -1,49 +1,82 @@
 //! Events: what happened in producers' systems.
 
-use std::time::Duration;
+pub(crate) mod accept;
+mod list;
+mod show;
 
-use herald_broker::BrokerError;
-use herald_runtime::{outbox::OutboxError, setup::EVENT_BYTES, worker::now};
-use herald_schemas::{
-    ids::EventId,
-    records::{Event as EventRecord, RuleOutcome},
-    rows::{EventRow, Filter, Index},
-};
-use herald_stages::snapshot::Snapshot;
 use poem::Request;
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
-use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi, Union,
+    param::{Path, Query},
+    payload::Json,
+    types::Example,
+};
+use serde_json::Value;
 
 use crate::{
     Api, Parts, Tag,
-    body::{self, Body, Fields},
-    fault::{Fault, Faults},
+    body::{self, Body},
+    example,
+    fault::Fault,
     keys::Caller,
-    notifications::show::{Notification, full},
-    time,
     trace::Trace,
 };
 
-/// How long a read waits for what was just written.
-const PATIENCE: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How many of an event's notifications are shown with it.
-const SHOWN: usize = 1_000;
-
 /// An event to be sent.
 #[derive(Object)]
+#[oai(example)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
-struct NewEvent {
+pub(crate) struct NewEvent {
     /// The name of an event source.
-    #[oai(validator(max_length = 255))]
+    #[oai(validator(min_length = 1, max_length = 255))]
     event: String,
-    /// What the rules and templates work on.
+    /// What the rules and templates work on; at most 1 MiB with all else. It must fit the `schema`
+    /// of its source, where that has one.
     payload: body::Object,
+    /// The client's own id of it. The same id again, within 24 hours and with the same API key, is
+    /// the same event: it is answered as the first was, and nothing more follows from it.
+    #[oai(validator(max_length = 128))]
+    id: Option<String>,
+    /// Events of one key keep their order; without one, they have none.
+    #[oai(validator(max_length = 255))]
+    key: Option<String>,
+    /// When it happened: ISO 8601, with an offset or else in UTC. Now, unless said.
+    #[oai(validator(max_length = 64))]
+    occurred_at: Option<String>,
+}
+
+impl Example for NewEvent {
+    fn example() -> Self {
+        Self {
+            event: example::EVENT.to_owned(),
+            payload: example::payload(),
+            id: Some("order-444-created".to_owned()),
+            key: Some("order-444".to_owned()),
+            occurred_at: Some(example::TIME.to_owned()),
+        }
+    }
+}
+
+/// Events to be sent together.
+#[derive(Object)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+struct NewEvents {
+    /// All of them are accepted, or none.
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    events: Vec<NewEvent>,
+}
+
+/// One event, or up to 1,000 under `events`.
+#[derive(Union)]
+#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
+enum SentEvents {
+    One(NewEvent),
+    Many(NewEvents),
 }
 
 /// An accepted event.
 #[derive(Object)]
+#[oai(example)]
 struct AcceptedEvent {
     /// `Event triggered successfully.`
     message: String,
@@ -51,8 +84,64 @@ struct AcceptedEvent {
     event: String,
     /// The payload, as it was sent.
     payload: body::Object,
-    /// The event's id.
+    /// The event's id: the first one's, where it was sent before.
     id: String,
+    /// Whether its own id was sent before, so that nothing follows from it now.
+    duplicate: bool,
+}
+
+impl Example for AcceptedEvent {
+    fn example() -> Self {
+        Self {
+            message: accept::TRIGGERED.to_owned(),
+            event: example::EVENT.to_owned(),
+            payload: example::payload(),
+            id: example::ID.to_owned(),
+            duplicate: false,
+        }
+    }
+}
+
+/// Accepted events.
+#[derive(Object)]
+struct AcceptedEvents {
+    /// `Events triggered successfully.`
+    message: String,
+    /// How many were accepted.
+    accepted: usize,
+    /// How many of the request's had been sent before, or stood in it before.
+    duplicates: usize,
+    /// Each event of the request, in its order.
+    events: Vec<AcceptedInBatch>,
+}
+
+/// An event of a request with many.
+#[derive(Object)]
+#[oai(example)]
+struct AcceptedInBatch {
+    /// The event's id: the first one's, where it was sent before.
+    id: String,
+    /// The event's name, as it was sent.
+    event: String,
+    /// Whether its own id was sent before, so that nothing follows from it now.
+    duplicate: bool,
+}
+
+impl Example for AcceptedInBatch {
+    fn example() -> Self {
+        Self {
+            id: example::ID.to_owned(),
+            event: example::EVENT.to_owned(),
+            duplicate: false,
+        }
+    }
+}
+
+/// As many as were sent.
+#[derive(Union)]
+enum AcceptedAny {
+    One(AcceptedEvent),
+    Many(AcceptedEvents),
 }
 
 #[derive(ApiResponse)]
@@ -60,7 +149,7 @@ enum Triggered {
     /// It is in the log; the rules are asked next.
     #[oai(status = 202)]
     Accepted(
-        Json<AcceptedEvent>,
+        Json<AcceptedAny>,
         /// The request's, or a new one.
         #[oai(header = "X-Correlation-Id")]
         String,
@@ -70,76 +159,71 @@ enum Triggered {
     ),
 }
 
-/// An event and what the rules made of it.
-#[derive(Object)]
-struct Event {
-    /// The event.
-    id: String,
-    /// The name of its source.
-    event: String,
-    /// What the rules and templates work on.
-    payload: Value,
-    /// ISO 8601.
-    occurred_at: String,
-    /// The request's, or the producer's.
-    #[oai(nullable)]
-    correlation_id: Option<String>,
-    /// The version of the catalog that decided; null until the rules were asked.
-    #[oai(nullable)]
-    catalog_version: Option<i64>,
-    /// One entry for each rule of this event; null until they were asked.
-    #[oai(nullable)]
-    rules: Option<Vec<RuleVerdict>>,
-    /// Why no rule was asked at all.
-    #[oai(nullable)]
-    error: Option<String>,
-    /// What was made of it.
-    notifications: Vec<Notification>,
-}
-
-/// What a rule said.
-#[derive(Object)]
-struct RuleVerdict {
-    /// The rule.
-    id: String,
-    /// Its name at that time.
-    name: String,
-    /// Whether it made a notification.
-    matched: bool,
-    /// Why it did not match.
-    #[oai(nullable)]
-    reason: Option<String>,
-    /// The notification it made.
-    #[oai(nullable)]
-    notification_id: Option<String>,
-}
-
 pub(crate) struct Routes;
 
 #[OpenApi(tag = "Tag::Events")]
 impl Routes {
-    /// Sends an event, as the first seed does.
+    /// Sends events, as the first seed does.
     #[oai(path = "/events", method = "post")]
     async fn trigger(
         &self,
-        _caller: Caller,
+        caller: Caller,
         request: &Request,
         api: Parts<'_>,
-        body: Body<NewEvent>,
+        body: Body<SentEvents>,
     ) -> Result<Triggered, Fault> {
-        accept(&api, request, &body.value).await
+        trigger(&api, &caller, request, &body.value).await
     }
 
-    /// Sends an event.
+    /// Sends events: one, or up to 1,000 under `events`.
     #[oai(path = "/v1/events", method = "post")]
     async fn trigger_v1(
         &self,
-        _caller: Caller,
+        caller: Caller,
         request: &Request,
         api: Parts<'_>,
-        body: Body<NewEvent>,
+        body: Body<SentEvents>,
     ) -> Result<Triggered, Fault> {
-        accept(&api, request, &body.value).await
+        trigger(&api, &caller, request, &body.value).await
+    }
+
+    /// Lists events, newest first, without their payloads.
+    ///
+    /// A page may be short of `per_page` and still name a next one, where a filter leaves out much.
+    #[oai(path = "/v1/events", method = "get")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one for each parameter of the query"
+    )]
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// Of one event source, by its name.
+        event: Query<Option<String>>,
+        /// Of one correlation id, exactly.
+        correlation_id: Query<Option<String>>,
+        /// Accepted at or after this time: ISO 8601, or a date.
+        from: Query<Option<String>>,
+        /// Accepted at or before this time; of a date, its whole day.
+        to: Query<Option<String>>,
+        /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
+        page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
+        per_page: Query<Option<String>>,
+        /// `meta.next_cursor` of the page before; costs the same at every depth.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<list::Events>, Fault> {
+        let asked = list::Asked {
+            event: event.0,
+            correlation_id: correlation_id.0,
+            from: from.0,
+            to: to.0,
+            page: page.0,
+            per_page: per_page.0,
+            cursor: cursor.0,
+        };
+        list::list(&api, asked).await.map(Json)
     }
 
     /// Shows an event, what the rules said of it, and what was made of it.
@@ -150,104 +234,55 @@ impl Routes {
         api: Parts<'_>,
         /// The event's id.
         id: Path<String>,
-    ) -> Result<Json<Event>, Fault> {
-        let missing = || Fault::not_found("Event");
-        let id: EventId = id.parse().map_err(|_| missing())?;
-        let row = find(&api, id).await?.ok_or_else(missing)?;
-        let filter = Filter {
-            index: Some(Index::Event(id.to_string())),
-            ..Filter::default()
-        };
-        let page = api.store.list_notifications(&filter, None, SHOWN).await?;
-        Ok(Json(shown(row, page.items.iter().map(full).collect())))
+    ) -> Result<Json<show::Event>, Fault> {
+        show::event(&api, &id).await.map(Json)
     }
 }
 
-async fn accept(api: &Api, request: &Request, body: &Value) -> Result<Triggered, Fault> {
+async fn trigger(
+    api: &Api,
+    caller: &Caller,
+    request: &Request,
+    body: &Value,
+) -> Result<Triggered, Fault> {
     let trace = Trace::of(request);
-    let (name, payload, version) = api.checked(|catalog| check(body, catalog)).await?;
-    let id = EventId::random();
-    let event = EventRecord {
-        id: Some(id.to_string()),
-        event: name.clone(),
-        payload: Value::Object(payload.clone()).to_string(),
-        occurred_at: now(),
-        catalog_version: version,
-        correlation_id: Some(trace.correlation_id.clone()),
-        traceparent: Some(trace.traceparent.clone()),
-    };
-    match api.outbox.send_events(&[(None, event)]).await {
-        Err(OutboxError::Broker(BrokerError::TooLarge { .. })) => {
-            let text = format!("The event exceeds {EVENT_BYTES} bytes.");
-            return Err(Faults::only("payload", text));
+    let sent = api.checked(|catalog| accept::check(body, catalog)).await?;
+    let is_one = sent.is_one;
+    let scope = caller.scope("events");
+    let mut events = accept::accept(api, &scope, &trace, sent).await?;
+    let answer = match events.pop() {
+        Some(event) if is_one => AcceptedAny::One(AcceptedEvent {
+            message: accept::TRIGGERED.to_owned(),
+            event: event.sent.event,
+            payload: body::documented(&event.sent.payload),
+            id: event.id.to_string(),
+            duplicate: event.is_duplicate,
+        }),
+        last => {
+            events.extend(last);
+            AcceptedAny::Many(many(events))
         }
-        sent => sent?,
-    };
-    let accepted = AcceptedEvent {
-        message: "Event triggered successfully.".to_owned(),
-        event: name,
-        payload: body::documented(&payload),
-        id: id.to_string(),
     };
     Ok(Triggered::Accepted(
-        Json(accepted),
+        Json(answer),
         trace.correlation_id,
         trace.traceparent,
     ))
 }
 
-/// The event's name, its payload, and the version of the catalog that lets it through.
-fn check(body: &Value, catalog: &Snapshot) -> Result<(String, Map<String, Value>, i64), Fault> {
-    let mut faults = Faults::default();
-    let mut fields = Fields::of(body, &mut faults);
-    let name = fields.required("event", 255).unwrap_or_default();
-    let payload = fields.object("payload").cloned().unwrap_or_default();
-    if fields.get("payload").is_none() {
-        fields.fault("payload", "The payload field is required.");
-    }
-    if !name.is_empty() && !catalog.source(&name).is_some_and(|source| source.is_active) {
-        fields.fault("event", "The selected event is invalid.");
-    }
-    faults.none()?;
-    Ok((name, payload, catalog.version()))
-}
-
-/// The event; one that was just sent may still be on its way to the store.
-async fn find(api: &Api, id: EventId) -> Result<Option<EventRow>, Fault> {
-    let until = Instant::now() + PATIENCE;
-    let is_recent = (now() - id.unix_ms()).abs() < 60_000;
-    loop {
-        let found = api.store.event(id).await?;
-        if found.is_some() || !is_recent || Instant::now() >= until {
-            return Ok(found);
-        }
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-fn shown(row: EventRow, notifications: Vec<Notification>) -> Event {
-    let rules = row.matched.as_ref().map(|matched| {
-        let rule = |outcome: &RuleOutcome| RuleVerdict {
-            id: outcome.rule_id.to_string(),
-            name: outcome.rule.clone(),
-            matched: outcome.notification_id.is_some(),
-            reason: outcome.reason.clone(),
-            notification_id: outcome.notification_id.map(|id| id.to_string()),
-        };
-        matched.rules.iter().map(rule).collect()
-    });
-    Event {
-        id: row.id.to_string(),
-        event: row.event,
-        payload: serde_json::from_str(&row.payload).unwrap_or(Value::String(row.payload)),
-        occurred_at: time::format(row.occurred_at),
-        correlation_id: row.correlation_id,
-        catalog_version: row.matched.as_ref().map(|matched| matched.catalog_version),
-        error: row
-            .matched
-            .and_then(|matched| matched.error)
-            .map(|error| error.message),
-        rules,
-        notifications,
+fn many(events: Vec<accept::Accepted>) -> AcceptedEvents {
+    let duplicates = events.iter().filter(|event| event.is_duplicate).count();
+    AcceptedEvents {
+        message: "Events triggered successfully.".to_owned(),
+        accepted: events.len() - duplicates,
+        duplicates,
+        events: events
+            .into_iter()
+            .map(|event| AcceptedInBatch {
+                id: event.id.to_string(),
+                event: event.sent.event,
+                duplicate: event.is_duplicate,
+            })
+            .collect(),
     }
 }

@@ -7,6 +7,7 @@
 mod accepted;
 mod catalog;
 mod engines;
+mod events;
 mod refused;
 mod served;
 
