@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::body::Object;
 
 pub(crate) const ID: &str = "01980c2f-7d1a-7c3e-9a55-3f2b8c0d4e6f";
+pub(crate) const OTHER_ID: &str = "01980c2f-7d1b-7a08-8d4f-6b1e2c3d4f5a";
 pub(crate) const TIME: &str = "2026-01-31T12:00:00.000+00:00";
 pub(crate) const EVENT: &str = "order_created";
 

@@ -9,7 +9,9 @@ mod catalog;
 mod engines;
 mod events;
 mod refused;
+mod rules;
 mod served;
+mod templates;
 
 use serde_json::{Value, json};
 

@@ -2,7 +2,8 @@
 //! is handed to them, so that each is tested from a table of records.
 //!
 //! A transform stage is a total function from a record to a [`Verdict`]: [`matching`], [`render`],
-//! [`retry`]. What is early waits by [`schedule`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
+//! [`retry`]. What the first two would make of an event, [`rehearsal`] tells. What is early waits by
+//! [`schedule`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
 //! [`materialize`]. They work on a [`snapshot`] of the catalog and on [`template`]s.
 
 pub mod deliver;
@@ -10,6 +11,7 @@ pub mod matching;
 pub mod materialize;
 pub mod poison;
 pub mod recipient;
+pub mod rehearsal;
 pub mod render;
 pub mod retry;
 pub mod schedule;

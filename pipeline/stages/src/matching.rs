@@ -7,7 +7,7 @@ use herald_schemas::{
     records::{
         Event, EventMatched, Failure, Identity, NotificationRequested, RuleOutcome, StatusChanged,
     },
-    words::Status,
+    words::{Channel, Status},
 };
 use serde_json::{Map, Value};
 
@@ -44,6 +44,8 @@ pub struct Evaluated<'a> {
 pub struct Notify<'a> {
     /// By which template.
     pub template: &'a Template,
+    /// By which channel.
+    pub channel: Channel,
     /// Whom.
     pub recipient: String,
 }
@@ -93,10 +95,12 @@ fn ask<'a>(
         .template(rule.template_id, None)
         .ok_or_else(|| format!("there is no template {}", rule.template_id))?;
     let recipient = recipient_of(&compiled.recipient, payload)?;
-    recipient::check(template.channel, &recipient)
+    let channel = rule.channel.unwrap_or(template.channel);
+    recipient::check(channel, &recipient)
         .map_err(|problem| format!("recipient {recipient:?} {problem}"))?;
     Ok(Notify {
         template,
+        channel,
         recipient,
     })
 }
@@ -104,14 +108,16 @@ fn ask<'a>(
 fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String, String> {
     let found = match from {
         Recipient::Fixed(text) => text.clone(),
-        Recipient::Path(path) => match lookup(payload, path) {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(Value::Null) | None => return Err(format!("no recipient: {path} is missing")),
-            Some(other) => {
-                return Err(format!("no recipient: {path} is {}", told(other)));
-            }
+        Recipient::Path(path) => at(payload, path)?,
+        Recipient::Either(Some(path), fixed) => match (at(payload, path), fixed) {
+            (Ok(found), _) if !found.trim().is_empty() => found,
+            (_, Some(fixed)) => fixed.clone(),
+            (found, None) => found?,
         },
+        Recipient::Either(None, Some(fixed)) => fixed.clone(),
+        Recipient::Either(None, None) => {
+            return Err("no recipient: the rule names none".to_owned());
+        }
         Recipient::Template(text) => {
             let variables = Variables {
                 given: payload,
@@ -126,6 +132,16 @@ fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String
         return Err("no recipient: it is empty".to_owned());
     }
     Ok(trimmed.to_owned())
+}
+
+/// The recipient at a path.
+fn at(payload: &Map<String, Value>, path: &str) -> Result<String, String> {
+    match lookup(payload, path) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(Value::Null) | None => Err(format!("no recipient: {path} is missing")),
+        Some(other) => Err(format!("no recipient: {path} is {}", told(other))),
+    }
 }
 
 /// The value at a dotted path; a number is an index into a list.
@@ -264,13 +280,14 @@ fn request(
 ) -> (NotificationId, [Output; 2]) {
     let Notify {
         template,
+        channel,
         recipient,
     } = notify;
     let rule = &rule.rule;
     let identity = Identity {
         id: NotificationId::of_rule(event_id, rule.id),
         recipient,
-        channel: template.channel,
+        channel,
         priority: rule.priority,
         batch_id: None,
         event_id: Some(event_id),

@@ -50,6 +50,8 @@ pub(crate) enum Recipient {
     Path(String),
     /// A template over the payload.
     Template(String),
+    /// The payload's value at a path, where there is one, else the same for all.
+    Either(Option<String>, Option<String>),
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +177,13 @@ impl CompiledRule {
         });
         Self {
             when,
-            recipient: Recipient::new(&rule.recipient),
+            recipient: match &rule.seed_recipient {
+                None => Recipient::new(&rule.recipient),
+                Some(seed) => {
+                    let fixed = seed.fixed(rule.channel).map(str::to_owned);
+                    Recipient::Either(seed.field.clone(), fixed)
+                }
+            },
             rule: rule.clone(),
         }
     }
