@@ -14,6 +14,12 @@ pub(crate) fn payload() -> Object {
     object(json!({ "order_id": 444, "customer_email": "john@example.com", "total": 99.99 }))
 }
 
+/// A schema that it fits.
+pub(crate) fn schema() -> Object {
+    object(json!({ "required": ["order_id"],
+        "properties": { "order_id": { "type": "integer" } } }))
+}
+
 /// An object from its JSON.
 pub(crate) fn object(value: Value) -> Object {
     match value {

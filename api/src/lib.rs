@@ -14,6 +14,7 @@ mod health;
 mod keys;
 mod notifications;
 mod rules;
+mod seed;
 mod sources;
 mod templates;
 mod time;
@@ -121,6 +122,8 @@ enum Tag {
     Events,
     /// Which events, templates and rules there are.
     Catalog,
+    /// The paths and field names of event-driven-notification-platform, on the same objects.
+    FirstSeed,
     /// What could not be processed or delivered.
     DeadLetters,
 }
@@ -131,6 +134,10 @@ type Routes = (
     sources::Routes,
     templates::Routes,
     rules::Routes,
+    seed::Sources,
+    seed::Templates,
+    seed::Rules,
+    seed::Logs,
     dead_letters::Routes,
 );
 
@@ -144,6 +151,10 @@ fn service() -> OpenApiService<Routes, ()> {
         sources::Routes,
         templates::Routes,
         rules::Routes,
+        seed::Sources,
+        seed::Templates,
+        seed::Rules,
+        seed::Logs,
         dead_letters::Routes,
     );
     OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))

@@ -115,8 +115,8 @@ pub struct SeedRecipient {
 
 impl SeedRecipient {
     /// The one that is the same for all payloads.
-    pub fn fixed(&self, channel: Option<Channel>) -> Option<&str> {
-        let fixed = match channel? {
+    pub fn fixed(&self, channel: Channel) -> Option<&str> {
+        let fixed = match channel {
             Channel::Email => &self.email,
             Channel::Sms => &self.phone,
             Channel::Slack => &self.slack_webhook,

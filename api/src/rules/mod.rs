@@ -135,10 +135,14 @@ impl Routes {
         /// The rule's id.
         id: Path<String>,
     ) -> Result<Deleted, Fault> {
-        let rule = find(&api, &id).await?;
-        remove(&api, Kind::Rule, rule.id.uuid(), "Rule").await?;
+        delete(&api, &id).await?;
         Ok(Deleted::Deleted)
     }
+}
+
+pub(crate) async fn delete(api: &Api, id: &str) -> Result<(), Fault> {
+    let rule = find(api, id).await?;
+    remove(api, Kind::Rule, rule.id.uuid(), "Rule").await
 }
 
 async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<ShownRule>, Fault> {

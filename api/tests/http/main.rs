@@ -10,6 +10,7 @@ mod engines;
 mod events;
 mod refused;
 mod rules;
+mod seed;
 mod served;
 mod templates;
 

@@ -2,7 +2,7 @@
 //! said.
 
 use herald_schemas::{
-    catalog::Template,
+    catalog::{SeedRecipient, Template},
     ids::{EventId, NotificationId},
     records::{
         Event, EventMatched, Failure, Identity, NotificationRequested, RuleOutcome, StatusChanged,
@@ -94,8 +94,8 @@ fn ask<'a>(
     let template = catalog
         .template(rule.template_id, None)
         .ok_or_else(|| format!("there is no template {}", rule.template_id))?;
-    let recipient = recipient_of(&compiled.recipient, payload)?;
     let channel = rule.channel.unwrap_or(template.channel);
+    let recipient = recipient_of(&compiled.recipient, channel, payload)?;
     recipient::check(channel, &recipient)
         .map_err(|problem| format!("recipient {recipient:?} {problem}"))?;
     Ok(Notify {
@@ -105,19 +105,15 @@ fn ask<'a>(
     })
 }
 
-fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String, String> {
+fn recipient_of(
+    from: &Recipient,
+    channel: Channel,
+    payload: &Map<String, Value>,
+) -> Result<String, String> {
     let found = match from {
         Recipient::Fixed(text) => text.clone(),
         Recipient::Path(path) => at(payload, path)?,
-        Recipient::Either(Some(path), fixed) => match (at(payload, path), fixed) {
-            (Ok(found), _) if !found.trim().is_empty() => found,
-            (_, Some(fixed)) => fixed.clone(),
-            (found, None) => found?,
-        },
-        Recipient::Either(None, Some(fixed)) => fixed.clone(),
-        Recipient::Either(None, None) => {
-            return Err("no recipient: the rule names none".to_owned());
-        }
+        Recipient::Seed(seed) => of_seed(seed, channel, payload)?,
         Recipient::Template(text) => {
             let variables = Variables {
                 given: payload,
@@ -132,6 +128,21 @@ fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String
         return Err("no recipient: it is empty".to_owned());
     }
     Ok(trimmed.to_owned())
+}
+
+/// What the payload says goes first.
+fn of_seed(
+    seed: &SeedRecipient,
+    channel: Channel,
+    payload: &Map<String, Value>,
+) -> Result<String, String> {
+    let field = seed.field.as_deref();
+    match (field.map(|path| at(payload, path)), seed.fixed(channel)) {
+        (Some(Ok(found)), _) if !found.trim().is_empty() => Ok(found),
+        (_, Some(fixed)) => Ok(fixed.to_owned()),
+        (Some(found), None) => found,
+        (None, None) => Err("no recipient: the rule names none".to_owned()),
+    }
 }
 
 /// The recipient at a path.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use herald_schemas::{
-    catalog::{Catalog, EventSource, Rule, Template},
+    catalog::{Catalog, EventSource, Rule, SeedRecipient, Template},
     ids::TemplateId,
 };
 
@@ -50,8 +50,8 @@ pub(crate) enum Recipient {
     Path(String),
     /// A template over the payload.
     Template(String),
-    /// The payload's value at a path, where there is one, else the same for all.
-    Either(Option<String>, Option<String>),
+    /// As the first seed's rules name it.
+    Seed(SeedRecipient),
 }
 
 #[derive(Debug, Default)]
@@ -179,10 +179,7 @@ impl CompiledRule {
             when,
             recipient: match &rule.seed_recipient {
                 None => Recipient::new(&rule.recipient),
-                Some(seed) => {
-                    let fixed = seed.fixed(rule.channel).map(str::to_owned);
-                    Recipient::Either(seed.field.clone(), fixed)
-                }
+                Some(seed) => Recipient::Seed(seed.clone()),
             },
             rule: rule.clone(),
         }

@@ -111,6 +111,12 @@ async fn make_rule(system: &System) {
     let rule = json!({ "name": "all", "event": "reading", "template_id": template,
         "recipient": "{{device}}" });
     client.rule(&rule).await;
+    let schema = json!({ "properties": { "n": { "type": "integer" } } });
+    let checked = json!({ "name": "checked", "schema": schema });
+    client
+        .post("/api/v1/event-sources", &checked)
+        .await
+        .expect(201);
     // A producer outside says nothing of the catalog that it counts on; the API does, and the
     // workers have that catalog once they have matched an event of the API's.
     client.source("seen").await;
@@ -302,6 +308,12 @@ async fn garbage(topics: &Topics, servers: &Servers) -> Vec<Garbage> {
             "no JSON object: invalid type",
         ),
         event("unheard_of", "{}", "unknown_event", "\"unheard_of\""),
+        event(
+            "checked",
+            "{\"n\":\"x\"}",
+            "schema_violation",
+            "payload.n: \"x\" is not of type",
+        ),
         Garbage::new(
             topics.bytes("notifications.low", b"\xff"),
             "undecodable",
