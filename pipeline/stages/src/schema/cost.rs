@@ -23,7 +23,9 @@ const MAX_AT_ONCE: f64 = 10_000.0;
 const MAX_PAIRS: usize = 100_000;
 /// How many steps a payload may take.
 const MAX_STEPS: f64 = 4_000_000.0;
-/// How many of them may stand in each other: each takes some 4 KB of stack in a build that is not
+/// In how many of them every fault can be noted: each note takes some 400 bytes.
+const MAX_NOTED: f64 = 100_000.0;
+/// How many steps may stand in each other: each takes some 4 KB of stack in a build that is not
 /// optimized.
 const MAX_STACK: usize = 256;
 /// What is parsed is no deeper than this.
@@ -36,6 +38,8 @@ const BYTES_A_STEP: usize = 64;
 
 /// Keywords with a subschema, or a list of them, for the same value.
 const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
+/// Those of which a fault is one of all their subschemas' faults.
+const CHOICES: [&str; 2] = ["anyOf", "oneOf"];
 /// Keywords with subschemas by name, for the same value.
 const NAMED_IN_PLACE: [&str; 2] = ["dependentSchemas", "dependencies"];
 /// Keywords with a subschema, or a list of them, for the values inside.
@@ -59,6 +63,15 @@ pub(super) struct Cost {
     at_once: Vec<f64>,
     /// How many of them stand in each other, at each depth.
     in_place: usize,
+    has_choices: bool,
+}
+
+/// Which of a payload's faults can be told without taking too much memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    All,
+    First,
+    None,
 }
 
 impl Cost {
@@ -76,6 +89,7 @@ impl Cost {
         let cost = Self {
             at_once: at_once(&graph, &reaches),
             in_place,
+            has_choices: graph.has_choices,
         };
         // What already few levels make too much is too much for any payload.
         if cost.at_depth(8) > MAX_AT_ONCE {
@@ -91,16 +105,24 @@ impl Cost {
         self.at_once.get(depth.min(last)).copied().unwrap_or(0.0)
     }
 
-    /// Whether a payload takes a bounded number of steps; else what to say.
-    pub(super) fn check(&self, payload: &Value) -> Result<(), String> {
+    /// Whether a payload takes a bounded number of steps, and what can be told of it; else what to
+    /// say instead.
+    pub(super) fn check(&self, payload: &Value) -> Result<Told, String> {
         let depth = nesting(payload);
-        if size(payload) as f64 * self.at_depth(depth) > MAX_STEPS {
+        let steps = size(payload) as f64 * self.at_depth(depth);
+        if steps > MAX_STEPS {
             return Err("is too large for all that its schema asks".to_owned());
         }
         if self.at_once.len().min(depth) * (self.in_place + 1) > MAX_STACK {
             return Err("is nested too deep for its schema".to_owned());
         }
-        Ok(())
+        Ok(if steps <= MAX_NOTED {
+            Told::All
+        } else if self.has_choices {
+            Told::None
+        } else {
+            Told::First
+        })
     }
 }
 
@@ -137,6 +159,7 @@ struct Graph<'a> {
     known: HashMap<*const Value, usize>,
     open: Vec<(usize, &'a Value)>,
     patterns: usize,
+    has_choices: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -147,6 +170,7 @@ impl<'a> Graph<'a> {
             known: HashMap::new(),
             open: Vec::new(),
             patterns: 0,
+            has_choices: false,
         };
         graph.node(root);
         while let Some((index, schema)) = graph.open.pop() {
@@ -194,6 +218,7 @@ impl<'a> Graph<'a> {
                 "properties" => self.by_name(value, &mut node.named),
                 _ => {}
             }
+            self.has_choices |= CHOICES.contains(&name);
             let is_read = matches!(name, "enum" | "const" | "required" | "dependentRequired");
             if is_read {
                 node.own += (size(value) / VALUES_A_STEP) as f64;

@@ -11,7 +11,7 @@ use std::fmt;
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
-use self::cost::Cost;
+use self::cost::{Cost, Told};
 use crate::shortened::shortened;
 
 /// How many faults of a payload are told.
@@ -85,16 +85,29 @@ impl Schema {
 
     /// What of a payload is against it; nothing when all is well.
     pub(crate) fn faults(&self, payload: &Value) -> Vec<SchemaFault> {
-        if let Err(message) = self.cost.check(payload) {
+        let whole = |message: String| {
             let path = String::new();
-            return vec![SchemaFault { path, message }];
-        }
+            vec![SchemaFault { path, message }]
+        };
+        let told = match self.cost.check(payload) {
+            Ok(told) => told,
+            Err(message) => return whole(message),
+        };
         // Most have none, which takes a fraction of the time to see.
         if self.validator.is_valid(payload) {
             return Vec::new();
         }
-        let errors = self.validator.iter_errors(payload).take(MAX_FAULTS);
-        errors.map(|error| fault(&error)).collect()
+        match told {
+            Told::All => {
+                let errors = self.validator.iter_errors(payload).take(MAX_FAULTS);
+                errors.map(|error| fault(&error)).collect()
+            }
+            Told::First => {
+                let first = self.validator.validate(payload).err();
+                first.iter().map(fault).collect()
+            }
+            Told::None => whole("is against its schema, and too large to say where".to_owned()),
+        }
     }
 }
 
