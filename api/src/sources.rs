@@ -26,19 +26,21 @@ use crate::{
 
 /// A kind of event.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(crate) struct NewSource {
     /// Unique, such as `order_created`.
     #[oai(validator(min_length = 1, max_length = 255))]
     name: String,
     /// For people.
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
     /// JSON Schema of the payload, 256 KiB at most: whole in itself, its references JSON pointers,
     /// its patterns without look-around. An event that is against it is refused.
+    #[oai(nullable)]
     schema: Option<body::Object>,
     /// Whether its events are accepted; true unless said.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 
@@ -55,18 +57,20 @@ impl Example for NewSource {
 
 /// What is to change of an event source.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(crate) struct SourceChange {
     /// Unique, such as `order_created`; fixed while rules name it.
     #[oai(validator(min_length = 1, max_length = 255))]
     name: Option<String>,
     /// For people; null takes it away.
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
     /// JSON Schema of the payload; null takes it away.
+    #[oai(nullable)]
     schema: Option<body::Object>,
     /// Whether its events are accepted.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// An event to be sent.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(crate) struct NewEvent {
     /// The name of an event source.
@@ -35,13 +35,13 @@ pub(crate) struct NewEvent {
     payload: body::Object,
     /// The client's own id of it. The same id again, within 24 hours and with the same API key, is
     /// the same event: it is answered as the first was, and nothing more follows from it.
-    #[oai(validator(max_length = 128))]
+    #[oai(nullable, validator(max_length = 128))]
     id: Option<String>,
     /// Events of one key keep their order; without one, they have none.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     key: Option<String>,
     /// When it happened: ISO 8601, with an offset or else in UTC. Now, unless said.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     occurred_at: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::{body, catalog::CatalogMeta, example, time};
 
 /// A rule.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct NewRule {
     /// Unique.
@@ -24,17 +24,19 @@ pub(super) struct NewRule {
     #[oai(validator(min_length = 1, max_length = 4096))]
     recipient: String,
     /// sms, email, push, slack, webhook or log; the template's unless said.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     channel: Option<String>,
     /// Dotted payload path → exactly equal value; all must hold.
+    #[oai(nullable)]
     conditions: Option<body::Object>,
     /// A CEL expression over `payload` and `event`, asked after the conditions.
-    #[oai(validator(max_length = 2000))]
+    #[oai(nullable, validator(max_length = 2000))]
     when: Option<String>,
     /// high, normal (the default) or low.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     priority: Option<String>,
     /// Whether it is asked at all; true unless said.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 
@@ -56,7 +58,7 @@ impl Example for NewRule {
 
 /// What is to change of a rule.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct RuleChange {
     /// Unique.
@@ -72,17 +74,19 @@ pub(super) struct RuleChange {
     #[oai(validator(min_length = 1, max_length = 4096))]
     recipient: Option<String>,
     /// sms, email, push, slack, webhook or log; null for the template's.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     channel: Option<String>,
     /// Dotted payload path → exactly equal value; replaces all of them.
+    #[oai(nullable)]
     conditions: Option<body::Object>,
     /// A CEL expression over `payload` and `event`; null takes it away.
-    #[oai(validator(max_length = 2000))]
+    #[oai(nullable, validator(max_length = 2000))]
     when: Option<String>,
     /// high, normal or low.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     priority: Option<String>,
     /// Whether it is asked at all.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 

@@ -11,7 +11,7 @@ use crate::{body, example, time};
 
 /// A rule.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct NewSeedRule {
     /// The event source.
@@ -24,20 +24,22 @@ pub(super) struct NewSeedRule {
     #[oai(validator(max_length = 64))]
     channel: String,
     /// Dotted payload path → exactly equal value; all must hold, and without any it always does.
+    #[oai(nullable)]
     conditions: Option<body::Object>,
     /// Dotted payload path of the recipient; what is there goes first.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_field: Option<String>,
     /// Else, for e-mail, this address.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_email: Option<String>,
     /// Else, for SMS, this number, in E.164.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_phone: Option<String>,
     /// Else, for Slack, this webhook.
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     recipient_slack_webhook: Option<String>,
     /// Whether it is asked at all; true unless said.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 
@@ -59,7 +61,7 @@ impl Example for NewSeedRule {
 
 /// What is to change of a rule.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct SeedRuleChange {
     /// The event source.
@@ -72,20 +74,22 @@ pub(super) struct SeedRuleChange {
     #[oai(validator(max_length = 64))]
     channel: Option<String>,
     /// Dotted payload path → exactly equal value; replaces all of them.
+    #[oai(nullable)]
     conditions: Option<body::Object>,
     /// Dotted payload path of the recipient; null takes it away.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_field: Option<String>,
     /// For e-mail; null takes it away.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_email: Option<String>,
     /// For SMS, in E.164; null takes it away.
-    #[oai(validator(max_length = 255))]
+    #[oai(nullable, validator(max_length = 255))]
     recipient_phone: Option<String>,
     /// For Slack; null takes it away.
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     recipient_slack_webhook: Option<String>,
     /// Whether it is asked at all.
+    #[oai(nullable)]
     is_active: Option<bool>,
 }
 

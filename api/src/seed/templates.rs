@@ -25,7 +25,7 @@ const WHAT: &str = "Notification template";
 
 /// A template.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewSeedTemplate {
     /// Unique.
@@ -35,15 +35,16 @@ struct NewSeedTemplate {
     #[oai(validator(max_length = 64))]
     channel: String,
     /// The subject of a mail.
-    #[oai(validator(max_length = 998))]
+    #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
     /// The text, with `{{name}}` placeholders; at most 64 KiB.
     #[oai(validator(min_length = 1, max_length = 65536))]
     body: String,
     /// The HTML part of a mail; values are escaped. At most 64 KiB.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// What a variable is where the payload says nothing.
+    #[oai(nullable)]
     default_variables: Option<body::Object>,
 }
 
@@ -62,7 +63,7 @@ impl Example for NewSeedTemplate {
 
 /// What is to change of a template.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct SeedTemplateChange {
     /// Unique.
@@ -72,15 +73,16 @@ struct SeedTemplateChange {
     #[oai(validator(max_length = 64))]
     channel: Option<String>,
     /// The subject of a mail; null takes it away.
-    #[oai(validator(max_length = 998))]
+    #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
     /// The text, with `{{name}}` placeholders; at most 64 KiB.
     #[oai(validator(min_length = 1, max_length = 65536))]
     body: Option<String>,
     /// The HTML part of a mail; null takes it away. At most 64 KiB.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// What a variable is where the payload says nothing; replaces all of them.
+    #[oai(nullable)]
     default_variables: Option<body::Object>,
 }
 

@@ -8,7 +8,7 @@ use crate::{body, catalog::CatalogMeta, example, time};
 
 /// A template.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct NewTemplate {
     /// Unique.
@@ -21,12 +21,13 @@ pub(super) struct NewTemplate {
     #[oai(validator(min_length = 1, max_length = 65536))]
     content: String,
     /// The subject of a mail, the title of a push message.
-    #[oai(validator(max_length = 998))]
+    #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
     /// The HTML part of a mail; values are escaped. At most 64 KiB.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// What a variable is where nothing else is said.
+    #[oai(nullable)]
     default_variables: Option<body::Object>,
 }
 
@@ -45,7 +46,7 @@ impl Example for NewTemplate {
 
 /// What is to change of a template.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct TemplateChange {
     /// Unique.
@@ -58,12 +59,13 @@ pub(super) struct TemplateChange {
     #[oai(validator(min_length = 1, max_length = 65536))]
     content: Option<String>,
     /// The subject of a mail, the title of a push message; null takes it away.
-    #[oai(validator(max_length = 998))]
+    #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
     /// The HTML part of a mail; values are escaped. Null takes it away.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// What a variable is where nothing else is said; replaces all of them.
+    #[oai(nullable)]
     default_variables: Option<body::Object>,
 }
 

@@ -19,28 +19,29 @@ use crate::{
 
 /// What is to be rendered: a template, or the texts of one that is still being written.
 #[derive(Object)]
-#[oai(example)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 pub(super) struct PreviewRequest {
     /// The template; without it `content` is needed.
-    #[oai(validator(max_length = 36))]
+    #[oai(nullable, validator(max_length = 36))]
     template_id: Option<String>,
     /// Which of its versions; the newest unless said.
-    #[oai(validator(minimum(value = "1")))]
+    #[oai(nullable, validator(minimum(value = "1")))]
     version: Option<i32>,
     /// Goes before the template's.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     content: Option<String>,
     /// Goes before the template's.
-    #[oai(validator(max_length = 998))]
+    #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
     /// Goes before the template's.
-    #[oai(validator(max_length = 65536))]
+    #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// Goes before the template's. Where there is one, the text is held against its limit.
-    #[oai(validator(max_length = 64))]
+    #[oai(nullable, validator(max_length = 64))]
     channel: Option<String>,
     /// The variables, over the template's defaults.
+    #[oai(nullable)]
     variables: Option<body::Object>,
 }
 
@@ -104,8 +105,8 @@ pub(super) fn preview(
     let version = fields.get("version");
     let number = version.and_then(Value::as_i64);
     let number = number.and_then(|number| i32::try_from(number).ok());
-    if version.is_some() && number.is_none() {
-        fields.fault("version", "The version field must be an integer.");
+    if version.is_some() && number.is_none_or(|number| number < 1) {
+        fields.fault("version", "The version field must be an integer above 0.");
     }
     let found = id.and_then(|id| catalog.template(id, number));
     if id.is_some() && found.is_none() {

@@ -72,7 +72,7 @@ async fn a_preview_is_what_would_be_sent() {
         (
             json!({ "template_id": id, "version": "one" }),
             "version",
-            "must be an integer.",
+            "must be an integer above 0.",
         ),
         (json!({ "content": "{{ a" }), "content", "line 1, column 1"),
         (
