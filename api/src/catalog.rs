@@ -2,7 +2,7 @@
 
 use herald_schemas::catalog::{Kind, Rule};
 use herald_store::{CatalogChange, CatalogOutcome, StoreError};
-use poem_openapi::{ApiResponse, Object};
+use poem_openapi::{ApiResponse, Object, types::Example};
 use serde::Serialize;
 use tracing::warn;
 use uuid::Uuid;
@@ -19,6 +19,7 @@ const NAMED: usize = 5;
 
 /// Which part of a list this is.
 #[derive(Object)]
+#[oai(example)]
 pub(crate) struct CatalogMeta {
     /// From 1.
     current_page: usize,
@@ -26,6 +27,16 @@ pub(crate) struct CatalogMeta {
     per_page: usize,
     /// How many there are.
     total: usize,
+}
+
+impl Example for CatalogMeta {
+    fn example() -> Self {
+        Self {
+            current_page: 1,
+            per_page: 25,
+            total: 1,
+        }
+    }
 }
 
 /// Which page is asked for.

@@ -196,7 +196,7 @@ impl Routes {
             error_type: given(error_type.0),
             error_code: given(error_code.0),
             from: list::read("from", from.0.as_deref(), &mut faults, time::parse),
-            until: list::read("to", to.0.as_deref(), &mut faults, list::end),
+            until: list::read("to", to.0.as_deref(), &mut faults, time::end),
             open_only: false,
         };
         let per_page = list::per_page(per_page.0.as_deref(), &mut faults);

@@ -155,6 +155,9 @@ impl From<OutboxError> for Fault {
     }
 }
 
+/// How many faults of a request are told.
+const MOST_TOLD: usize = 1_000;
+
 /// The faults of a request, as they are found.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
@@ -168,7 +171,9 @@ impl Faults {
         let text = text.into();
         self.first.get_or_insert_with(|| text.clone());
         self.count += 1;
-        self.errors.entry(field.into()).or_default().push(text);
+        if self.count <= MOST_TOLD {
+            self.errors.entry(field.into()).or_default().push(text);
+        }
     }
 
     /// The answer, when there are any.

@@ -26,7 +26,7 @@ impl Keys {
             .fold(Choice::from(0), |found, known| found | known.ct_eq(&asked))
             .into();
         found.then(|| Known {
-            name: asked[..8]
+            name: asked[..16]
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
@@ -60,9 +60,9 @@ pub(crate) struct Known {
 }
 
 impl Caller {
-    /// What tells one caller's idempotency keys from another's; no secret.
-    pub(crate) fn name(&self) -> &str {
-        &self.0.name
+    /// A scope for idempotency keys of this kind: the same key of two clients is not one.
+    pub(crate) fn scope(&self, kind: &str) -> String {
+        format!("{kind} of {}", self.0.name)
     }
 }
 

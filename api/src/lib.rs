@@ -9,11 +9,13 @@ mod body;
 mod catalog;
 mod dead_letters;
 mod events;
+mod example;
 mod fault;
 mod health;
 mod keys;
 mod notifications;
 mod rules;
+mod seed;
 mod sources;
 mod templates;
 mod time;
@@ -128,6 +130,8 @@ enum Tag {
     Events,
     /// Which events, templates and rules there are.
     Catalog,
+    /// The paths and field names of event-driven-notification-platform, on the same objects.
+    FirstSeed,
     /// What could not be processed or delivered.
     DeadLetters,
 }
@@ -139,6 +143,10 @@ type Routes = (
     sources::Routes,
     templates::Routes,
     rules::Routes,
+    seed::Sources,
+    seed::Templates,
+    seed::Rules,
+    seed::Logs,
     dead_letters::Routes,
 );
 
@@ -153,6 +161,10 @@ fn service() -> OpenApiService<Routes, ()> {
         sources::Routes,
         templates::Routes,
         rules::Routes,
+        seed::Sources,
+        seed::Templates,
+        seed::Rules,
+        seed::Logs,
         dead_letters::Routes,
     );
     OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))

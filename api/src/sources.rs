@@ -5,17 +5,20 @@ use herald_schemas::{
     catalog::{EventSource, Kind, Rule},
     ids::SourceId,
 };
+use herald_stages::check_schema;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
+    types::Example,
 };
 use serde_json::Value;
 
 use crate::{
     Api, Parts, Tag,
-    body::{Body, Fields},
+    body::{self, Body, Fields},
     catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
+    example,
     fault::{Fault, Faults},
     keys::Caller,
     time,
@@ -23,39 +26,69 @@ use crate::{
 
 /// A kind of event.
 #[derive(Object)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
-struct NewSource {
+pub(crate) struct NewSource {
     /// Unique, such as `order_created`.
-    #[oai(validator(max_length = 255))]
+    #[oai(validator(min_length = 1, max_length = 255))]
     name: String,
     /// For people.
-    #[oai(validator(max_length = 4096))]
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
-    /// JSON Schema of the payload.
-    schema: Option<Value>,
+    /// JSON Schema of the payload, 256 KiB at most: whole in itself, its references JSON pointers,
+    /// its patterns without look-around. An event that is against it is refused.
+    #[oai(nullable)]
+    schema: Option<body::Object>,
     /// Whether its events are accepted; true unless said.
+    #[oai(nullable)]
     is_active: Option<bool>,
+}
+
+impl Example for NewSource {
+    fn example() -> Self {
+        Self {
+            name: example::EVENT.to_owned(),
+            description: Some("An order was placed".to_owned()),
+            schema: Some(example::schema()),
+            is_active: Some(true),
+        }
+    }
 }
 
 /// What is to change of an event source.
 #[derive(Object)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
-struct SourceChange {
-    /// Unique, such as `order_created`.
-    #[oai(validator(max_length = 255))]
+pub(crate) struct SourceChange {
+    /// Unique, such as `order_created`; fixed while rules name it.
+    #[oai(validator(min_length = 1, max_length = 255))]
     name: Option<String>,
-    /// For people.
-    #[oai(validator(max_length = 4096))]
+    /// For people; null takes it away.
+    #[oai(nullable, validator(max_length = 4096))]
     description: Option<String>,
-    /// JSON Schema of the payload.
-    schema: Option<Value>,
+    /// JSON Schema of the payload; null takes it away.
+    #[oai(nullable)]
+    schema: Option<body::Object>,
     /// Whether its events are accepted.
+    #[oai(nullable)]
     is_active: Option<bool>,
+}
+
+impl Example for SourceChange {
+    fn example() -> Self {
+        Self {
+            name: None,
+            description: Some("An order was placed and paid".to_owned()),
+            schema: None,
+            is_active: Some(false),
+        }
+    }
 }
 
 /// An event source.
 #[derive(Object)]
-struct Source {
+#[oai(example)]
+pub(crate) struct Source {
     /// The event source.
     id: String,
     /// Unique.
@@ -74,7 +107,21 @@ struct Source {
     updated_at: String,
 }
 
-/// Every event source.
+impl Example for Source {
+    fn example() -> Self {
+        Self {
+            id: example::ID.to_owned(),
+            name: example::EVENT.to_owned(),
+            description: Some("An order was placed".to_owned()),
+            schema: Some(Value::Object(example::schema().into_iter().collect())),
+            is_active: true,
+            created_at: example::TIME.to_owned(),
+            updated_at: example::TIME.to_owned(),
+        }
+    }
+}
+
+/// A part of the event sources, newest first.
 #[derive(Object)]
 struct Sources {
     /// The event sources.
@@ -102,17 +149,9 @@ impl Routes {
         api: Parts<'_>,
         body: Body<NewSource>,
     ) -> Result<Created, Fault> {
-        let source = check(&body.value, None)?;
-        put(
-            &api,
-            Kind::Source,
-            source.id.uuid(),
-            1,
-            &source.name,
-            &source,
-        )
-        .await?;
-        Ok(Created::Created(Json(shown(&source))))
+        create(&api, &body.value)
+            .await
+            .map(|source| Created::Created(Json(source)))
     }
 
     /// Lists the event sources.
@@ -157,7 +196,7 @@ impl Routes {
         id: Path<String>,
         body: Body<NewSource>,
     ) -> Result<Json<Source>, Fault> {
-        change(&api, &id, &body.value).await
+        change(&api, &id, &body.value).await.map(Json)
     }
 
     /// Changes what is given of an event source, as PUT does.
@@ -170,7 +209,7 @@ impl Routes {
         id: Path<String>,
         body: Body<SourceChange>,
     ) -> Result<Json<Source>, Fault> {
-        change(&api, &id, &body.value).await
+        change(&api, &id, &body.value).await.map(Json)
     }
 
     /// Deletes an event source that no rule names; its events are refused from now on.
@@ -182,18 +221,37 @@ impl Routes {
         /// The event source's id.
         id: Path<String>,
     ) -> Result<Deleted, Fault> {
-        let source = find(&api, &id).await?;
-        let names_it = |rule: &Rule| rule.event == source.name;
-        if let Some(rules) = catalog::rules_that(&api, names_it).await? {
-            let text = format!("The event source is used by the rules {rules}.");
-            return Err(Fault::conflict(text));
-        }
-        remove(&api, Kind::Source, source.id.uuid(), "Event source").await?;
+        delete(&api, &id).await?;
         Ok(Deleted::Deleted)
     }
 }
 
-async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<Source>, Fault> {
+/// Takes out an event source that no rule names.
+pub(crate) async fn delete(api: &Api, id: &str) -> Result<(), Fault> {
+    let source = find(api, id).await?;
+    let names_it = |rule: &Rule| rule.event == source.name;
+    if let Some(rules) = catalog::rules_that(api, names_it).await? {
+        let text = format!("The event source is used by the rules {rules}.");
+        return Err(Fault::conflict(text));
+    }
+    remove(api, Kind::Source, source.id.uuid(), "Event source").await
+}
+
+pub(crate) async fn create(api: &Api, body: &Value) -> Result<Source, Fault> {
+    let source = check(body, None)?;
+    put(
+        api,
+        Kind::Source,
+        source.id.uuid(),
+        1,
+        &source.name,
+        &source,
+    )
+    .await?;
+    Ok(shown(&source))
+}
+
+pub(crate) async fn change(api: &Api, id: &str, body: &Value) -> Result<Source, Fault> {
     let before = find(api, id).await?;
     let name = before.name.clone();
     let source = check(body, Some(before))?;
@@ -213,10 +271,10 @@ async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<Source>, Fault
         &source,
     )
     .await?;
-    Ok(Json(shown(&source)))
+    Ok(shown(&source))
 }
 
-async fn find(api: &Api, id: &str) -> Result<EventSource, Fault> {
+pub(crate) async fn find(api: &Api, id: &str) -> Result<EventSource, Fault> {
     let missing = || Fault::not_found("Event source");
     let id: SourceId = id.parse().map_err(|_| missing())?;
     let sources = api.store.catalog().await?.sources;
@@ -232,7 +290,7 @@ fn check(body: &Value, before: Option<EventSource>) -> Result<EventSource, Fault
     let is_new = before.is_none();
     let name = fields.needed(is_new, "name", 255);
     let description = fields.text("description", 4_096);
-    let schema = fields.object("schema").cloned().map(Value::Object);
+    let schema = schema(&mut fields);
     let is_active = fields.boolean("is_active");
     let now = now();
     let mut source = before.unwrap_or_else(|| EventSource {
@@ -257,7 +315,16 @@ fn check(body: &Value, before: Option<EventSource>) -> Result<EventSource, Fault
     Ok(source)
 }
 
-fn shown(source: &EventSource) -> Source {
+/// The payload's JSON Schema.
+fn schema(fields: &mut Fields<'_, '_>) -> Option<Value> {
+    let schema = Value::Object(fields.object("schema")?.clone());
+    if let Err(error) = check_schema(&schema) {
+        fields.fault("schema", format!("The schema is not usable: {error}."));
+    }
+    Some(schema)
+}
+
+pub(crate) fn shown(source: &EventSource) -> Source {
     Source {
         id: source.id.to_string(),
         name: source.name.clone(),

@@ -3,6 +3,8 @@
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use herald_schemas::ids::UnixMs;
 
+const DAY_MS: UnixMs = 86_400_000;
+
 /// Such as `2026-01-31T12:00:00.000+00:00`.
 pub(crate) fn format(at: UnixMs) -> String {
     let time = DateTime::<Utc>::from_timestamp_millis(at).unwrap_or_default();
@@ -21,6 +23,13 @@ pub(crate) fn parse(text: &str) -> Option<UnixMs> {
     }
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     Some(date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_millis())
+}
+
+/// The end of a range: of a date alone, its whole day.
+pub(crate) fn end(text: &str) -> Option<UnixMs> {
+    let is_date = NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
+    let length = if is_date { DAY_MS } else { 1 };
+    Some(parse(text)?.saturating_add(length))
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ pub struct Rule {
     pub template_id: TemplateId,
     /// A template over the payload, such as `{{customer.email}}`.
     pub recipient: String,
+    /// Goes before `recipient`: the recipient of a rule that was made as the first seed's are.
+    #[serde(default)]
+    pub seed_recipient: Option<SeedRecipient>,
+    /// Goes before the template's.
+    #[serde(default)]
+    pub channel: Option<Channel>,
     /// Dotted payload path → exactly equal value; all must hold.
     #[serde(default)]
     pub conditions: Map<String, Value>,
@@ -88,6 +94,36 @@ pub struct Rule {
     pub created_at: UnixMs,
     /// When it last changed.
     pub updated_at: UnixMs,
+}
+
+/// A recipient as the rules of the first seed name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedRecipient {
+    /// Dotted payload path; what is there goes first.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// Else, of a rule for e-mail, this.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// Of one for SMS, this.
+    #[serde(default)]
+    pub phone: Option<String>,
+    /// Of one for Slack, this.
+    #[serde(default)]
+    pub slack_webhook: Option<String>,
+}
+
+impl SeedRecipient {
+    /// The one that is the same for all payloads.
+    pub fn fixed(&self, channel: Channel) -> Option<&str> {
+        let fixed = match channel {
+            Channel::Email => &self.email,
+            Channel::Sms => &self.phone,
+            Channel::Slack => &self.slack_webhook,
+            Channel::Push | Channel::Webhook | Channel::Log => &None,
+        };
+        fixed.as_deref()
+    }
 }
 
 /// The kinds of catalog objects.

@@ -72,6 +72,44 @@ pub struct EventRow {
     pub matched: Option<EventMatched>,
 }
 
+/// What a list shows of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventHead {
+    /// The event.
+    pub id: EventId,
+    /// Its name.
+    pub event: String,
+    /// When it happened.
+    pub occurred_at: UnixMs,
+    /// Ties together what belongs to one request.
+    pub correlation_id: Option<String>,
+}
+
+/// Which events a list shows. All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only those of this name.
+    pub event: Option<String>,
+    /// Only those of this correlation id.
+    pub correlation_id: Option<String>,
+    /// Whose ids are of this time or later.
+    pub from: Option<UnixMs>,
+    /// Whose ids are of before this time.
+    pub until: Option<UnixMs>,
+}
+
+impl EventFilter {
+    /// Whether it lets an event through.
+    pub fn shows(&self, head: &EventHead) -> bool {
+        let at = head.id.unix_ms();
+        (self.event.as_ref()).is_none_or(|wanted| head.event == *wanted)
+            && (self.correlation_id.as_ref())
+                .is_none_or(|wanted| head.correlation_id.as_ref() == Some(wanted))
+            && self.from.is_none_or(|from| at >= from)
+            && self.until.is_none_or(|until| at < until)
+    }
+}
+
 /// Which notifications a list shows. All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {

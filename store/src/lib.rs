@@ -17,8 +17,8 @@ use herald_schemas::{
     ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
-        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
-        RowWrite,
+        CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
+        NotificationRow, Order, Page, RowWrite,
     },
 };
 
@@ -364,6 +364,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// An event.
     async fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError>;
+
+    /// The newest `limit` events that `filter` lets through, older than `before`. A page may be
+    /// shorter and not the last.
+    async fn list_events(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Page<EventHead, EventId>, StoreError>;
 
     // Batches: written by materialize alone.
 

@@ -37,7 +37,7 @@ pub(super) async fn create(
     let checked = api.checked(check).await?;
     let whole = match key {
         None => None,
-        Some(key) => match once::request(api, caller.name(), key, &body.to_string()).await? {
+        Some(key) => match once::request(api, caller, key, &body.to_string()).await? {
             Turn::Ours(ours) => Some(ours),
             Turn::Made(held) => return replayed(held.answer.as_deref(), trace),
         },
@@ -109,14 +109,14 @@ async fn make(
         .and_then(|batch| batch.idempotency_key.as_deref());
     let mut ours = Vec::new();
     if let Some(key) = key {
-        let (id, of_batch) = once::batch(api, caller.name(), key, ids.base, asked).await?;
+        let (id, of_batch) = once::batch(api, caller, key, ids.base, asked).await?;
         ids = Ids {
             base: id,
             derived: true,
         };
         ours.push(of_batch);
     }
-    let items = once::items(api, caller.name(), requests, |index| ids.of(index)).await;
+    let items = once::items(api, caller, requests, |index| ids.of(index)).await;
     let written = match items {
         Ok(items) => write(api, &ids, batch.as_ref(), items, asked, trace, &mut ours).await,
         Err(fault) => Err(fault),

@@ -138,7 +138,7 @@ impl Asked {
             }),
             index: indexes.pop(),
             from: read("from", self.from.as_deref(), &mut faults, time::parse),
-            until: read("to", self.to.as_deref(), &mut faults, end),
+            until: read("to", self.to.as_deref(), &mut faults, time::end),
         };
         let per_page = per_page(self.per_page.as_deref(), &mut faults);
         let page = page(self.page.as_deref(), per_page, &mut faults);
@@ -153,16 +153,6 @@ impl Asked {
             before,
         })
     }
-}
-
-/// The end of a range: a date alone means the whole day.
-pub(crate) fn end(text: &str) -> Option<i64> {
-    let at = time::parse(text)?;
-    Some(if text.len() == 10 {
-        at + DAY_MS
-    } else {
-        at + 1
-    })
 }
 
 pub(super) async fn list(api: &Api, asked: Asked) -> Result<Notifications, Fault> {

@@ -20,6 +20,7 @@ use super::find_all;
 use crate::{
     Api,
     fault::{Conflict, Fault, Faults},
+    keys::Caller,
 };
 
 /// How long whoever claims a key is given to make what it names.
@@ -145,7 +146,7 @@ pub(super) fn header(request: &Request) -> Result<Option<String>, Fault> {
 /// Claims the key of the whole request. Its value is the id that all others are derived from.
 pub(super) async fn request(
     api: &Api,
-    caller: &str,
+    caller: &Caller,
     key: String,
     body: &str,
 ) -> Result<Turn, Fault> {
@@ -154,7 +155,7 @@ pub(super) async fn request(
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let wanted = Wanted {
-        scope: format!("request of {caller}"),
+        scope: caller.scope("request"),
         key,
         value: BatchId::random().to_string(),
         digest,
@@ -173,13 +174,13 @@ pub(super) async fn request(
 /// Claims the key of a batch; answers the batch's id.
 pub(super) async fn batch(
     api: &Api,
-    caller: &str,
+    caller: &Caller,
     key: &str,
     id: BatchId,
     items: usize,
 ) -> Result<(BatchId, Ours), Fault> {
     let wanted = Wanted {
-        scope: format!("batch of {caller}"),
+        scope: caller.scope("batch"),
         key: key.to_owned(),
         value: id.to_string(),
         digest: String::new(),
@@ -214,7 +215,7 @@ pub(super) struct Items {
 /// Claims the keys of notifications. `id` says the one that each would have.
 pub(super) async fn items(
     api: &Api,
-    caller: &str,
+    caller: &Caller,
     requests: Vec<NotificationRequested>,
     id: impl Fn(usize) -> NotificationId,
 ) -> Result<Items, Fault> {
@@ -237,7 +238,7 @@ pub(super) async fn items(
             continue;
         }
         let wanted = Wanted {
-            scope: format!("notification of {caller}"),
+            scope: caller.scope("notification"),
             key,
             value: id,
             digest: String::new(),

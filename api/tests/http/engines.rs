@@ -16,8 +16,8 @@ use herald_schemas::{
     ids::{BatchId, DeadLetterId, EventId, NotificationId},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
-        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
-        RowWrite,
+        CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
+        NotificationRow, Order, Page, RowWrite,
     },
     topics::Topics,
 };
@@ -144,6 +144,8 @@ store! {
     write_events(events: &[(EventId, Event)]) -> ();
     write_matches(matches: &[EventMatched]) -> ();
     event(id: EventId) -> Option<EventRow>;
+    list_events(filter: &EventFilter, before: Option<EventId>, limit: usize)
+        -> Page<EventHead, EventId>;
     write_batches(batches: &[BatchAccepted]) -> ();
     batch(id: BatchId) -> Option<BatchAccepted>;
     write_dead_letters(letters: &[DeadLetter]) -> ();

@@ -7,8 +7,12 @@
 mod accepted;
 mod catalog;
 mod engines;
+mod events;
 mod refused;
+mod rules;
+mod seed;
 mod served;
+mod templates;
 
 use serde_json::{Value, json};
 

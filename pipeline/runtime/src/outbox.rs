@@ -196,19 +196,18 @@ impl Outbox {
         Ok(self.producer.send(self.encode(outputs)?).await?)
     }
 
-    /// Writes events and waits for every ack. An event without a key of the producer's goes by
-    /// its id.
-    pub async fn send_events(
+    /// The records that events are, in their order. An event without a key of the producer's goes
+    /// by its id.
+    pub fn encode_events(
         &self,
         events: &[(Option<String>, Event)],
-    ) -> Result<Vec<Position>, OutboxError> {
+    ) -> Result<Vec<Outgoing>, OutboxError> {
         let encode = |(key, event): &(Option<String>, Event)| {
             let key = key.as_deref().or(event.id.as_deref()).unwrap_or_default();
             let headers = trace_headers(&event.traceparent, &event.correlation_id);
             self.record(&self.topics.events, key.as_bytes(), event, headers)
         };
-        let records: Vec<Outgoing> = events.iter().map(encode).collect::<Result<_, _>>()?;
-        Ok(self.producer.send(records).await?)
+        events.iter().map(encode).collect()
     }
 }
 

@@ -2,7 +2,8 @@
 //! is handed to them, so that each is tested from a table of records.
 //!
 //! A transform stage is a total function from a record to a [`Verdict`]: [`matching`], [`render`],
-//! [`retry`]. What is early waits by [`schedule`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
+//! [`retry`]. What the first two would make of an event, [`rehearsal`] tells. What is early waits by
+//! [`schedule`]. A delivery is planned and settled by [`deliver`]; what the store keeps is decided by
 //! [`materialize`]. They work on a [`snapshot`] of the catalog and on [`template`]s.
 
 pub mod deliver;
@@ -10,9 +11,11 @@ pub mod matching;
 pub mod materialize;
 pub mod poison;
 pub mod recipient;
+pub mod rehearsal;
 pub mod render;
 pub mod retry;
 pub mod schedule;
+mod schema;
 mod shortened;
 pub mod snapshot;
 pub mod template;
@@ -28,6 +31,7 @@ use herald_schemas::{
     words::Channel,
 };
 
+pub use schema::{SchemaError, SchemaFault, check_schema};
 pub use when::{WhenError, check_when};
 
 /// Where a record came from.

@@ -2,17 +2,17 @@
 //! said.
 
 use herald_schemas::{
-    catalog::Template,
+    catalog::{SeedRecipient, Template},
     ids::{EventId, NotificationId},
     records::{
         Event, EventMatched, Failure, Identity, NotificationRequested, RuleOutcome, StatusChanged,
     },
-    words::Status,
+    words::{Channel, Status},
 };
 use serde_json::{Map, Value};
 
 use crate::{
-    Context, Output, Source, Verdict,
+    Context, Output, SchemaFault, Source, Verdict,
     poison::{letter, poison},
     recipient,
     shortened::{check_keys, shortened},
@@ -44,6 +44,8 @@ pub struct Evaluated<'a> {
 pub struct Notify<'a> {
     /// By which template.
     pub template: &'a Template,
+    /// By which channel.
+    pub channel: Channel,
     /// Whom.
     pub recipient: String,
 }
@@ -92,26 +94,26 @@ fn ask<'a>(
     let template = catalog
         .template(rule.template_id, None)
         .ok_or_else(|| format!("there is no template {}", rule.template_id))?;
-    let recipient = recipient_of(&compiled.recipient, payload)?;
-    recipient::check(template.channel, &recipient)
+    let channel = rule.channel.unwrap_or(template.channel);
+    let recipient = recipient_of(&compiled.recipient, channel, payload)?;
+    recipient::check(channel, &recipient)
         .map_err(|problem| format!("recipient {recipient:?} {problem}"))?;
     Ok(Notify {
         template,
+        channel,
         recipient,
     })
 }
 
-fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String, String> {
+fn recipient_of(
+    from: &Recipient,
+    channel: Channel,
+    payload: &Map<String, Value>,
+) -> Result<String, String> {
     let found = match from {
         Recipient::Fixed(text) => text.clone(),
-        Recipient::Path(path) => match lookup(payload, path) {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(number)) => number.to_string(),
-            Some(Value::Null) | None => return Err(format!("no recipient: {path} is missing")),
-            Some(other) => {
-                return Err(format!("no recipient: {path} is {}", told(other)));
-            }
-        },
+        Recipient::Path(path) => at(payload, path)?,
+        Recipient::Seed(seed) => of_seed(seed, channel, payload)?,
         Recipient::Template(text) => {
             let variables = Variables {
                 given: payload,
@@ -126,6 +128,31 @@ fn recipient_of(from: &Recipient, payload: &Map<String, Value>) -> Result<String
         return Err("no recipient: it is empty".to_owned());
     }
     Ok(trimmed.to_owned())
+}
+
+/// What the payload says goes first.
+fn of_seed(
+    seed: &SeedRecipient,
+    channel: Channel,
+    payload: &Map<String, Value>,
+) -> Result<String, String> {
+    let field = seed.field.as_deref();
+    match (field.map(|path| at(payload, path)), seed.fixed(channel)) {
+        (Some(Ok(found)), _) if !found.trim().is_empty() => Ok(found),
+        (_, Some(fixed)) => Ok(fixed.to_owned()),
+        (Some(found), None) => found,
+        (None, None) => Err("no recipient: the rule names none".to_owned()),
+    }
+}
+
+/// The recipient at a path.
+fn at(payload: &Map<String, Value>, path: &str) -> Result<String, String> {
+    match lookup(payload, path) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(Value::Null) | None => Err(format!("no recipient: {path} is missing")),
+        Some(other) => Err(format!("no recipient: {path} is {}", told(other))),
+    }
 }
 
 /// The value at a dotted path; a number is an index into a list.
@@ -227,12 +254,18 @@ fn check(event: &Event, catalog: &Snapshot) -> Result<Map<String, Value>, Failur
         ("traceparent", &event.traceparent),
     ])
     .map_err(|problem| poison("invalid_event", problem))?;
-    serde_json::from_str(&event.payload).map_err(|error| {
+    let payload = serde_json::from_str(&event.payload).map_err(|error| {
         poison(
             "invalid_payload",
             format!("the payload is no JSON object: {error}"),
         )
-    })
+    })?;
+    let faults = catalog.schema_faults(&event.event, &payload);
+    if faults.is_empty() {
+        return Ok(payload);
+    }
+    let faults: Vec<String> = faults.iter().map(SchemaFault::to_string).collect();
+    Err(poison("schema_violation", faults.join("; ")))
 }
 
 fn refuse(id: EventId, error: Failure, source: &Source<'_>, context: &Context<'_>) -> Verdict {
@@ -258,13 +291,14 @@ fn request(
 ) -> (NotificationId, [Output; 2]) {
     let Notify {
         template,
+        channel,
         recipient,
     } = notify;
     let rule = &rule.rule;
     let identity = Identity {
         id: NotificationId::of_rule(event_id, rule.id),
         recipient,
-        channel: template.channel,
+        channel,
         priority: rule.priority,
         batch_id: None,
         event_id: Some(event_id),

@@ -3,19 +3,31 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use herald_schemas::{
-    catalog::{Catalog, EventSource, Rule, Template},
+    catalog::{Catalog, EventSource, Rule, SeedRecipient, Template},
     ids::TemplateId,
 };
 
-use crate::when::When;
+use serde_json::{Map, Value};
+
+use crate::{
+    schema::{Schema, SchemaFault},
+    when::When,
+};
 
 /// A compiled catalog.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     version: i64,
-    sources: HashMap<String, EventSource>,
+    sources: HashMap<String, CompiledSource>,
     rules: HashMap<String, Vec<CompiledRule>>,
     templates: HashMap<TemplateId, Versions>,
+}
+
+/// An event source and its schema; an error when that does not compile.
+#[derive(Debug)]
+struct CompiledSource {
+    source: EventSource,
+    schema: Option<Result<Schema, String>>,
 }
 
 /// A rule with what of it is prepared once.
@@ -38,6 +50,8 @@ pub(crate) enum Recipient {
     Path(String),
     /// A template over the payload.
     Template(String),
+    /// As the first seed's rules name it.
+    Seed(SeedRecipient),
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +74,8 @@ impl fmt::Display for Problem {
 }
 
 impl Snapshot {
-    /// Compiles a catalog. A rule that does not compile stays, and says so whenever it is asked.
+    /// Compiles a catalog. A rule or a schema that does not compile stays, and says so whenever it
+    /// is asked.
     pub fn compile(catalog: &Catalog) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut snapshot = Self {
@@ -68,7 +83,15 @@ impl Snapshot {
             ..Self::default()
         };
         for source in &catalog.sources {
-            snapshot.sources.insert(source.name.clone(), source.clone());
+            let compiled = CompiledSource::new(source);
+            if let Some(Err(reason)) = &compiled.schema {
+                let object = format!("event source {}", source.name);
+                problems.push(Problem {
+                    object,
+                    reason: reason.clone(),
+                });
+            }
+            snapshot.sources.insert(source.name.clone(), compiled);
         }
         for rule in &catalog.rules {
             let compiled = CompiledRule::new(rule);
@@ -103,7 +126,20 @@ impl Snapshot {
 
     /// The event source of that name.
     pub fn source(&self, name: &str) -> Option<&EventSource> {
-        self.sources.get(name)
+        Some(&self.sources.get(name)?.source)
+    }
+
+    /// What of a payload is against the schema of its event source.
+    pub fn schema_faults(&self, event: &str, payload: &Map<String, Value>) -> Vec<SchemaFault> {
+        let source = self.sources.get(event);
+        match source.and_then(|source| source.schema.as_ref()) {
+            None => Vec::new(),
+            Some(Ok(schema)) => schema.faults(&Value::Object(payload.clone())),
+            Some(Err(reason)) => vec![SchemaFault {
+                path: String::new(),
+                message: reason.clone(),
+            }],
+        }
     }
 
     /// The rules of an event, active or not.
@@ -121,6 +157,19 @@ impl Snapshot {
     }
 }
 
+impl CompiledSource {
+    fn new(source: &EventSource) -> Self {
+        let schema = source.schema.as_ref().map(|schema| {
+            Schema::compile(schema)
+                .map_err(|error| format!("the event source's schema does not compile: {error}"))
+        });
+        Self {
+            schema,
+            source: source.clone(),
+        }
+    }
+}
+
 impl CompiledRule {
     fn new(rule: &Rule) -> Self {
         let when = rule.when.as_deref().map(|text| {
@@ -128,7 +177,10 @@ impl CompiledRule {
         });
         Self {
             when,
-            recipient: Recipient::new(&rule.recipient),
+            recipient: match &rule.seed_recipient {
+                None => Recipient::new(&rule.recipient),
+                Some(seed) => Recipient::Seed(seed.clone()),
+            },
             rule: rule.clone(),
         }
     }

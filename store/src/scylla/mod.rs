@@ -3,8 +3,8 @@
 //! * `session`: the connection, statements run singly and in batches.
 //! * `errors`: what its errors mean.
 //! * `tables`: the keyspace, the tables and their versions, and the statements on them.
-//! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `dead_letters`,
-//!   `catalog`: what the store's methods do.
+//! * `notifications`, `list`, `pipeline`, `cancels`, `keys`, `schedules`, `events`,
+//!   `dead_letters`, `catalog`: what the store's methods do.
 //!
 //! Reads and writes are at QUORUM, conditional writes at SERIAL. Only CQL that both databases speak.
 
@@ -12,6 +12,7 @@ mod cancels;
 mod catalog;
 mod dead_letters;
 mod errors;
+mod events;
 mod keys;
 mod list;
 mod notifications;
@@ -33,8 +34,8 @@ use herald_schemas::{
     ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
-        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
-        RowWrite,
+        CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
+        NotificationRow, Order, Page, RowWrite,
     },
 };
 use tokio::{sync::OnceCell, time::timeout};
@@ -224,15 +225,24 @@ impl Store for ScyllaStore {
     }
 
     async fn write_events(&self, events: &[(EventId, Event)]) -> Result<(), StoreError> {
-        pipeline::write_events(self.connected().await?, events).await
+        events::write(self.connected().await?, events).await
     }
 
     async fn write_matches(&self, matches: &[EventMatched]) -> Result<(), StoreError> {
-        pipeline::write_matches(self.connected().await?, matches).await
+        events::write_matches(self.connected().await?, matches).await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
-        pipeline::event(self.connected().await?, id).await
+        events::read(self.connected().await?, id).await
+    }
+
+    async fn list_events(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Page<EventHead, EventId>, StoreError> {
+        events::list(self.connected().await?, filter, before, limit).await
     }
 
     async fn write_batches(&self, batches: &[BatchAccepted]) -> Result<(), StoreError> {
@@ -291,6 +301,7 @@ impl Store for ScyllaStore {
 enum Listed {
     Notifications,
     DeadLetters,
+    Events,
 }
 
 impl Listed {
@@ -298,6 +309,7 @@ impl Listed {
         match self {
             Self::Notifications => "notifications",
             Self::DeadLetters => "dead letters",
+            Self::Events => "events",
         }
     }
 }

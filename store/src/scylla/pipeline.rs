@@ -1,11 +1,11 @@
-//! What the pipeline keeps besides notifications: exact counts, claims, events, batches.
+//! What the pipeline keeps besides notifications: exact counts, claims, batches.
 
 use std::collections::{BTreeSet, HashMap};
 
 use herald_schemas::{
-    ids::{BatchId, EventId, NotificationId, UnixMs, partition_of},
-    records::{BatchAccepted, Event, EventMatched},
-    rows::{CountKey, EventRow},
+    ids::{BatchId, NotificationId, UnixMs, partition_of},
+    records::BatchAccepted,
+    rows::CountKey,
     words::UnknownWord,
 };
 use scylla::{
@@ -187,80 +187,6 @@ async fn stand(store: &Connected, claims: &[Claim]) -> Result<Vec<Claimed>, Stor
         .iter()
         .map(|claim| of(claim).unwrap_or_default())
         .collect())
-}
-
-pub(super) async fn write_events(
-    store: &Connected,
-    events: &[(EventId, Event)],
-) -> Result<(), StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
-    let rows = events.iter().map(|(id, event)| {
-        let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
-        let values = (
-            ttl,
-            event.event.as_str(),
-            event.payload.as_str(),
-            event.occurred_at,
-            MaybeUnset::from_option(event.correlation_id.as_deref()),
-            bucket,
-            shard,
-            id.as_bytes().as_slice(),
-        );
-        ((bucket, shard), event.payload.len(), values)
-    });
-    store.session.write(&store.statements.put_event, rows).await
-}
-
-pub(super) async fn write_matches(
-    store: &Connected,
-    matches: &[EventMatched],
-) -> Result<(), StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
-    let rows: Vec<_> = matches
-        .iter()
-        .map(|matched| {
-            let id = matched.event_id;
-            let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
-            let body = to_json(matched)?;
-            let bytes = body.len();
-            let values = (ttl, body, bucket, shard, id.as_bytes().to_vec());
-            Ok(((bucket, shard), bytes, values))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    store
-        .session
-        .write(&store.statements.put_matched, rows)
-        .await
-}
-
-pub(super) async fn event(store: &Connected, id: EventId) -> Result<Option<EventRow>, StoreError> {
-    type Row = (
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-        Option<String>,
-        Option<String>,
-    );
-    let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
-    let values = (bucket, shard, id.as_bytes().as_slice());
-    let row: Option<Row> = store
-        .session
-        .row(&store.statements.get_event, values)
-        .await?;
-    // What the rules said may be there before the event is.
-    let Some((Some(event), Some(payload), Some(occurred_at), correlation_id, matched)) = row else {
-        return Ok(None);
-    };
-    Ok(Some(EventRow {
-        id,
-        event,
-        payload,
-        occurred_at,
-        correlation_id,
-        matched: matched.map(|text| json("matched", &text)).transpose()?,
-    }))
 }
 
 pub(super) async fn write_batches(

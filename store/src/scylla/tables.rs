@@ -424,6 +424,9 @@ statements! {
     prepare get_event =
         "SELECT event, payload, occurred_at, correlation_id, matched FROM ks.events
          WHERE bucket = ? AND shard = ? AND id = ?";
+    prepare scan_events =
+        "SELECT id, event, occurred_at, correlation_id FROM ks.events
+         WHERE bucket = ? AND shard = ? AND id >= ? AND id < ? LIMIT ?";
     prepare put_batch =
         "UPDATE ks.batches USING TTL ? SET body = ? WHERE bucket = ? AND shard = ? AND id = ?";
     prepare get_batch = "SELECT body FROM ks.batches WHERE bucket = ? AND shard = ? AND id = ?";

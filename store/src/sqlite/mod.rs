@@ -8,6 +8,7 @@
 mod cancels;
 mod catalog;
 mod dead_letters;
+mod events;
 mod file;
 mod keys;
 mod notifications;
@@ -24,8 +25,8 @@ use herald_schemas::{
     ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
-        CountKey, DeadLetterRow, EventRow, Filter, LetterFilter, NotificationRow, Order, Page,
-        RowWrite,
+        CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
+        NotificationRow, Order, Page, RowWrite,
     },
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -285,20 +286,32 @@ impl Store for SqliteStore {
     async fn write_events(&self, events: &[(EventId, Event)]) -> Result<(), StoreError> {
         let events = events.to_vec();
         self.file
-            .write(move |connection| pipeline::write_events(connection, &events))
+            .write(move |connection| events::write(connection, &events))
             .await
     }
 
     async fn write_matches(&self, matches: &[EventMatched]) -> Result<(), StoreError> {
         let matches = matches.to_vec();
         self.file
-            .write(move |connection| pipeline::write_matches(connection, &matches))
+            .write(move |connection| events::write_matches(connection, &matches))
             .await
     }
 
     async fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         self.file
-            .read(move |connection| pipeline::event(connection, id))
+            .read(move |connection| events::read(connection, id))
+            .await
+    }
+
+    async fn list_events(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        limit: usize,
+    ) -> Result<Page<EventHead, EventId>, StoreError> {
+        let filter = filter.clone();
+        self.file
+            .read(move |connection| events::list(connection, &filter, before, limit))
             .await
     }
 

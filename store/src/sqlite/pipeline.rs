@@ -1,9 +1,9 @@
-//! What the pipeline keeps besides notifications: exact counts, claims, events, batches.
+//! What the pipeline keeps besides notifications: exact counts, claims, batches.
 
 use herald_schemas::{
     ids::{BatchId, EventId, UnixMs},
-    records::{BatchAccepted, Event, EventMatched},
-    rows::{CountKey, EventRow},
+    records::BatchAccepted,
+    rows::CountKey,
     words::UnknownWord,
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -115,35 +115,6 @@ pub(super) fn claim(
     Ok(claims.iter().map(&mut stand).collect::<Result<_, _>>()?)
 }
 
-pub(super) fn write_events(
-    connection: &Connection,
-    events: &[(EventId, Event)],
-) -> Result<(), StoreError> {
-    let mut put =
-        connection.prepare_cached("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)")?;
-    for (id, event) in events {
-        put.execute(params![
-            id.as_bytes(),
-            event.event,
-            event.payload,
-            event.occurred_at,
-            event.correlation_id
-        ])?;
-    }
-    Ok(())
-}
-
-pub(super) fn write_matches(
-    connection: &Connection,
-    matches: &[EventMatched],
-) -> Result<(), StoreError> {
-    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO matches VALUES (?, ?)")?;
-    for matched in matches {
-        put.execute(params![matched.event_id.as_bytes(), to_json(matched)?])?;
-    }
-    Ok(())
-}
-
 pub(super) fn write_batches(
     connection: &Connection,
     batches: &[BatchAccepted],
@@ -164,28 +135,6 @@ pub(super) fn batch(
         .query_row([id.as_bytes()], |row| row.get(0))
         .optional()?;
     body.map(|text| json("batches.body", &text)).transpose()
-}
-
-pub(super) fn event(connection: &Connection, id: EventId) -> Result<Option<EventRow>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT e.event, e.payload, e.occurred_at, e.correlation_id, m.body
-         FROM events e LEFT JOIN matches m ON m.id = e.id WHERE e.id = ?",
-    )?;
-    let mut rows = statement.query([id.as_bytes()])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    let matched: Option<String> = row.get(4)?;
-    Ok(Some(EventRow {
-        id,
-        event: row.get(0)?,
-        payload: row.get(1)?,
-        occurred_at: row.get(2)?,
-        correlation_id: row.get(3)?,
-        matched: matched
-            .map(|text| json("matches.body", &text))
-            .transpose()?,
-    }))
 }
 
 /// Takes away what was made before a time.

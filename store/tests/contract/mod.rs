@@ -7,9 +7,11 @@
     unreachable_pub
 )]
 
+mod events;
 mod letters;
 mod races;
 
+pub use events::*;
 pub use letters::*;
 pub use races::*;
 
@@ -561,53 +563,6 @@ pub async fn a_claim_learns_of_the_newest_outcome(store: Arc<dyn Store>) {
     assert_eq!(both[0].outcome, Some((2, b"two".to_vec())));
 }
 
-pub async fn an_event_shows_with_its_matches_whichever_came_first(store: Arc<dyn Store>) {
-    let (early, late) = (EventId::random(), EventId::random());
-    let event = |id: EventId| Event {
-        id: Some(id.to_string()),
-        event: "e".to_owned(),
-        payload: "{}".to_owned(),
-        occurred_at: 7,
-        catalog_version: 1,
-        correlation_id: Some("c".to_owned()),
-        traceparent: None,
-    };
-    let matched = |id| EventMatched {
-        event_id: id,
-        catalog_version: 1,
-        at: 8,
-        rules: vec![RuleOutcome {
-            rule_id: RuleId::random(),
-            rule: "r".to_owned(),
-            notification_id: None,
-            reason: Some("no".to_owned()),
-        }],
-        omitted: 0,
-        error: None,
-    };
-    let (of_early, of_late) = (matched(early), matched(late));
-    store
-        .write_matches(std::slice::from_ref(&of_early))
-        .await
-        .unwrap();
-    assert_eq!(store.event(early).await.unwrap(), None);
-    store
-        .write_events(&[(early, event(early)), (late, event(late))])
-        .await
-        .unwrap();
-    assert_eq!(store.event(late).await.unwrap().unwrap().matched, None);
-    store
-        .write_matches(std::slice::from_ref(&of_late))
-        .await
-        .unwrap();
-    store.write_events(&[(late, event(late))]).await.unwrap();
-    for (id, expected) in [(early, of_early), (late, of_late)] {
-        let row = store.event(id).await.unwrap().unwrap();
-        assert_eq!((row.event.as_str(), row.occurred_at), ("e", 7));
-        assert_eq!(row.matched, Some(expected));
-    }
-}
-
 pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: Arc<dyn Store>) {
     let source = |id: Uuid, name: &str| {
         format!(r#"{{"id":"{id}","name":"{name}","is_active":true,"created_at":1,"updated_at":1}}"#)
@@ -773,6 +728,7 @@ macro_rules! contract {
             a_claim_learns_of_the_newest_outcome,
             claims_of_many_recipients_are_answered_in_their_order,
             an_event_shows_with_its_matches_whichever_came_first,
+            events_are_listed_newest_first_and_filtered,
             dead_letters_keep_their_bytes,
             dead_letters_are_listed_both_ways_and_filtered,
             batches_are_read_as_they_were_written,

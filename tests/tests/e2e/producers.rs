@@ -111,6 +111,12 @@ async fn make_rule(system: &System) {
     let rule = json!({ "name": "all", "event": "reading", "template_id": template,
         "recipient": "{{device}}" });
     client.rule(&rule).await;
+    let schema = json!({ "properties": { "n": { "type": "integer" } } });
+    let checked = json!({ "name": "checked", "schema": schema });
+    client
+        .post("/api/v1/event-sources", &checked)
+        .await
+        .expect(201);
 }
 
 /// Each device's events and notifications came in their order, each with its own context.
@@ -311,6 +317,12 @@ async fn garbage(topics: &Topics, servers: &Servers) -> Vec<Garbage> {
             &json!({ "device": "d".repeat(3_000_000) }).to_string(),
             "too_large",
             "its first 65536 are kept",
+        ),
+        event(
+            "checked",
+            "{\"n\":\"x\"}",
+            "schema_violation",
+            "payload.n: \"x\" is not of type",
         ),
         Garbage::new(
             topics.bytes("notifications.low", b"\xff"),

@@ -1,7 +1,7 @@
 //! match: what each rule says of an event, and what an event that is none becomes.
 
 use herald_schemas::{
-    catalog::Rule,
+    catalog::{Rule, SeedRecipient},
     codec::{Codec, Framing},
     ids::{NotificationId, TemplateId},
     records::{Event, EventMatched, NotificationRequested, StatusChanged},
@@ -51,6 +51,14 @@ type Change = fn(&mut Rule);
 type Said = Result<&'static str, &'static str>;
 
 const ADA: Said = Ok("ada@example.com");
+
+fn seed_recipient(field: Option<&str>, email: Option<&str>) -> Option<SeedRecipient> {
+    Some(SeedRecipient {
+        field: field.map(str::to_owned),
+        email: email.map(str::to_owned),
+        ..SeedRecipient::default()
+    })
+}
 
 const RULES: &[(&str, Change, Said)] = &[
     ("without conditions it holds", |_| {}, ADA),
@@ -103,6 +111,43 @@ const RULES: &[(&str, Change, Said)] = &[
         "all conditions must hold",
         |r| r.conditions = object(json!({"customer.vip": true, "order.total": 1})),
         Err("order.total is 99.5, not 1"),
+    ),
+    (
+        "the first seed's field goes first",
+        |r| {
+            r.channel = Some(Channel::Email);
+            r.seed_recipient = seed_recipient(Some("customer.email"), Some("ops@example.com"));
+        },
+        ADA,
+    ),
+    (
+        "else the first seed's own recipient",
+        |r| {
+            r.channel = Some(Channel::Email);
+            r.seed_recipient = seed_recipient(Some("customer.phone"), Some("ops@example.com"));
+        },
+        Ok("ops@example.com"),
+    ),
+    (
+        "else it, where the field is blank",
+        |r| {
+            r.channel = Some(Channel::Email);
+            r.seed_recipient = seed_recipient(Some("blank"), Some("ops@example.com"));
+        },
+        Ok("ops@example.com"),
+    ),
+    (
+        "a field and nothing else",
+        |r| r.seed_recipient = seed_recipient(Some("customer.phone"), None),
+        Err("no recipient: customer.phone is missing"),
+    ),
+    (
+        "the first seed's recipient of another channel",
+        |r| {
+            r.channel = Some(Channel::Sms);
+            r.seed_recipient = seed_recipient(None, Some("ops@example.com"));
+        },
+        Err("no recipient: the rule names none"),
     ),
     (
         "a when that is true",
@@ -396,6 +441,22 @@ const REFUSED: &[(&str, Spoil, &str, &str)] = &[
         |_, event| event.event = "\u{1}".repeat(1_000_000),
         "unknown_event",
         "there is no event source \"\\u{1}",
+    ),
+    (
+        "a payload that is against the schema of its source",
+        |world, _| {
+            let properties = json!({ "customer": { "required": ["phone"] },
+                "name": { "type": "integer" } });
+            world.catalog.sources[0].schema = Some(json!({ "properties": properties }));
+        },
+        "schema_violation",
+        "payload.customer.phone: \"phone\" is a required property; payload.name: \"Ada <3\" is not",
+    ),
+    (
+        "a schema that is none, from a time when nobody looked",
+        |world, _| world.catalog.sources[0].schema = Some(json!({ "type": "objekt" })),
+        "schema_violation",
+        "payload: the event source's schema does not compile: type: ",
     ),
     (
         "a correlation id as long as a record",

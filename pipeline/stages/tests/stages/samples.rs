@@ -109,6 +109,8 @@ pub(crate) fn rule(name: &str) -> Rule {
         event: "order_created".to_owned(),
         template_id: template().id,
         recipient: "{{customer.email}}".to_owned(),
+        seed_recipient: None,
+        channel: None,
         conditions: Map::new(),
         when: None,
         priority: Priority::High,

@@ -1,110 +1,34 @@
 //! Rules: which notification follows from which event.
 
+mod forms;
+mod rehearse;
+
 use herald_runtime::worker::now;
 use herald_schemas::{
     catalog::{Kind, Rule},
     ids::{RuleId, TemplateId},
-    words::Priority,
+    words::{Channel, Priority},
 };
 use herald_stages::{check_when, snapshot::Snapshot, template};
 use poem_openapi::{
-    ApiResponse, Object, OpenApi,
+    ApiResponse, OpenApi,
     param::{Path, Query},
     payload::Json,
 };
 use serde_json::{Map, Value};
 
+use self::{
+    forms::{NewRule, RuleChange, Rules, ShownRule, shown},
+    rehearse::{Rehearsal, rehearse},
+};
 use crate::{
     Api, Parts, Tag,
-    body::{self, Body, Fields},
-    catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
+    body::{Body, Fields},
+    catalog::{self, Asked, Deleted, put, remove},
+    events::NewEvent,
     fault::{Fault, Faults},
     keys::Caller,
-    time,
 };
-
-/// A rule.
-#[derive(Object)]
-#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
-struct NewRule {
-    /// Unique.
-    #[oai(validator(max_length = 255))]
-    name: String,
-    /// The name of an event source.
-    event: String,
-    /// The template that says it.
-    template_id: String,
-    /// A template over the payload, such as `{{customer.email}}`.
-    recipient: String,
-    /// Dotted payload path → exactly equal value; all must hold.
-    conditions: Option<body::Object>,
-    /// A CEL expression over `payload` and `event`, asked after the conditions.
-    when: Option<String>,
-    /// high, normal (the default) or low.
-    priority: Option<String>,
-    /// Whether it is asked at all; true unless said.
-    is_active: Option<bool>,
-}
-
-/// What is to change of a rule.
-#[derive(Object)]
-#[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
-struct RuleChange {
-    /// Unique.
-    #[oai(validator(max_length = 255))]
-    name: Option<String>,
-    /// The name of an event source.
-    event: Option<String>,
-    /// The template that says it.
-    template_id: Option<String>,
-    /// A template over the payload, such as `{{customer.email}}`.
-    recipient: Option<String>,
-    /// Dotted payload path → exactly equal value; all must hold.
-    conditions: Option<body::Object>,
-    /// A CEL expression over `payload` and `event`; null takes it away.
-    when: Option<String>,
-    /// high, normal or low.
-    priority: Option<String>,
-    /// Whether it is asked at all.
-    is_active: Option<bool>,
-}
-
-/// A rule.
-#[derive(Object)]
-struct ShownRule {
-    /// The rule.
-    id: String,
-    /// Unique.
-    name: String,
-    /// The name of an event source.
-    event: String,
-    /// The template that says it.
-    template_id: String,
-    /// A template over the payload.
-    recipient: String,
-    /// Dotted payload path → exactly equal value; all must hold.
-    conditions: body::Object,
-    /// A CEL expression, asked after the conditions.
-    #[oai(nullable)]
-    when: Option<String>,
-    /// high, normal or low.
-    priority: String,
-    /// Whether it is asked at all.
-    is_active: bool,
-    /// ISO 8601.
-    created_at: String,
-    /// ISO 8601.
-    updated_at: String,
-}
-
-/// Every rule.
-#[derive(Object)]
-struct Rules {
-    /// The rules.
-    data: Vec<ShownRule>,
-    /// Which part of the list this is.
-    meta: CatalogMeta,
-}
 
 #[derive(ApiResponse)]
 enum Created {
@@ -189,6 +113,19 @@ impl Routes {
         change(&api, &id, &body.value).await
     }
 
+    /// Asks the rules about an event: which match, why the others do not, and what would be sent.
+    /// Nothing is sent, and nothing is kept.
+    #[oai(path = "/rules/test", method = "post")]
+    async fn test(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        body: Body<NewEvent>,
+    ) -> Result<Json<Rehearsal>, Fault> {
+        let catalog = api.newest_catalog().await?;
+        rehearse(&body.value, &catalog, &api.settings).map(Json)
+    }
+
     /// Deletes a rule.
     #[oai(path = "/rules/:id", method = "delete")]
     async fn delete(
@@ -198,10 +135,14 @@ impl Routes {
         /// The rule's id.
         id: Path<String>,
     ) -> Result<Deleted, Fault> {
-        let rule = find(&api, &id).await?;
-        remove(&api, Kind::Rule, rule.id.uuid(), "Rule").await?;
+        delete(&api, &id).await?;
         Ok(Deleted::Deleted)
     }
+}
+
+pub(crate) async fn delete(api: &Api, id: &str) -> Result<(), Fault> {
+    let rule = find(api, id).await?;
+    remove(api, Kind::Rule, rule.id.uuid(), "Rule").await
 }
 
 async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<ShownRule>, Fault> {
@@ -212,7 +153,7 @@ async fn change(api: &Api, id: &str, body: &Value) -> Result<Json<ShownRule>, Fa
     Ok(Json(shown(&rule)))
 }
 
-async fn find(api: &Api, id: &str) -> Result<Rule, Fault> {
+pub(crate) async fn find(api: &Api, id: &str) -> Result<Rule, Fault> {
     let missing = || Fault::not_found("Rule");
     let id: RuleId = id.parse().map_err(|_| missing())?;
     let rules = api.store.catalog().await?.rules;
@@ -247,6 +188,7 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
             format!("The recipient field does not parse: {error}."),
         );
     }
+    let channel: Option<Channel> = fields.word("channel");
     let conditions = fields.object("conditions").cloned();
     let when = fields.text("when", 4_096);
     if let Some(Err(error)) = when.as_deref().map(check_when) {
@@ -254,7 +196,8 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
     }
     let priority: Option<Priority> = fields.word("priority");
     let is_active = fields.boolean("is_active");
-    let (has_conditions, has_when) = (fields.has("conditions"), fields.has("when"));
+    let (has_channel, has_conditions) = (fields.has("channel"), fields.has("conditions"));
+    let has_when = fields.has("when");
     faults.none()?;
     let now = now();
     let mut rule = match (before, template_id) {
@@ -265,6 +208,8 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
             event: String::new(),
             template_id,
             recipient: String::new(),
+            seed_recipient: None,
+            channel: None,
             conditions: Map::new(),
             when: None,
             priority: Priority::Normal,
@@ -282,7 +227,13 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
     rule.name = name.unwrap_or(rule.name);
     rule.event = event.unwrap_or(rule.event);
     rule.template_id = template_id.unwrap_or(rule.template_id);
-    rule.recipient = recipient.unwrap_or(rule.recipient);
+    if let Some(recipient) = recipient {
+        rule.recipient = recipient;
+        rule.seed_recipient = None;
+    }
+    if has_channel {
+        rule.channel = channel;
+    }
     if has_conditions {
         rule.conditions = conditions.unwrap_or_default();
     }
@@ -293,20 +244,4 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
     rule.is_active = is_active.unwrap_or(rule.is_active);
     rule.updated_at = now;
     Ok(rule)
-}
-
-fn shown(rule: &Rule) -> ShownRule {
-    ShownRule {
-        id: rule.id.to_string(),
-        name: rule.name.clone(),
-        event: rule.event.clone(),
-        template_id: rule.template_id.to_string(),
-        recipient: rule.recipient.clone(),
-        conditions: body::documented(&rule.conditions),
-        when: rule.when.clone(),
-        priority: rule.priority.to_string(),
-        is_active: rule.is_active,
-        created_at: time::format(rule.created_at),
-        updated_at: time::format(rule.updated_at),
-    }
 }

@@ -1,0 +1,374 @@
+//! Notifications as the first seed's log of them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use herald_schemas::{
+    ids::{EventId, NotificationId},
+    rows::{EventRow, Filter, NotificationRow, Page},
+    words::Status,
+};
+use herald_stages::snapshot::Snapshot;
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    types::Example,
+};
+
+use super::SeedOne;
+use crate::{
+    Api, CATALOG_AGE, Parts, Tag,
+    body::{Object as JsonObject, documented},
+    example,
+    fault::{Fault, Faults},
+    keys::Caller,
+    notifications::list::{page, per_page},
+    time,
+};
+
+/// How long a read waits for what was just written.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How many are asked for at once to get to a page.
+const AT_ONCE: usize = 1_000;
+/// How much of payloads a list shows in all.
+const PAYLOAD_BYTES: usize = 4 << 20;
+
+/// A notification, as the first seed logs it.
+#[derive(Object)]
+#[oai(example)]
+struct SeedLog {
+    /// The notification.
+    id: String,
+    /// The source of its event; null for one that was sent without.
+    #[oai(nullable)]
+    event_source_id: Option<String>,
+    /// The name of that source.
+    #[oai(nullable)]
+    event: Option<String>,
+    /// Its event.
+    #[oai(nullable)]
+    event_id: Option<String>,
+    /// The rule that made it.
+    #[oai(nullable)]
+    notification_rule_id: Option<String>,
+    /// email, sms or slack; or push, webhook or log.
+    channel: String,
+    /// The event's payload; null without an event, and beyond 4 MiB of them in a list.
+    #[oai(nullable)]
+    payload: Option<JsonObject>,
+    /// Whom it is for.
+    recipient: String,
+    /// pending until it is sent or failed; or cancelled.
+    status: String,
+    /// Why the last attempt failed.
+    #[oai(nullable)]
+    error_message: Option<String>,
+    /// How many attempts were made.
+    attempts: i32,
+    /// When the provider took it: ISO 8601, as are all times.
+    #[oai(nullable)]
+    sent_at: Option<String>,
+    /// When it was accepted.
+    created_at: String,
+    /// When its status last changed.
+    updated_at: String,
+}
+
+impl Example for SeedLog {
+    fn example() -> Self {
+        Self {
+            id: example::ID.to_owned(),
+            event_source_id: Some(example::OTHER_ID.to_owned()),
+            event: Some(example::EVENT.to_owned()),
+            event_id: Some(example::ID.to_owned()),
+            notification_rule_id: Some(example::OTHER_ID.to_owned()),
+            channel: "email".to_owned(),
+            payload: Some(example::payload()),
+            recipient: "john@example.com".to_owned(),
+            status: "sent".to_owned(),
+            error_message: None,
+            attempts: 1,
+            sent_at: Some(example::TIME.to_owned()),
+            created_at: example::TIME.to_owned(),
+            updated_at: example::TIME.to_owned(),
+        }
+    }
+}
+
+/// Notifications, newest first.
+#[derive(Object)]
+struct SeedLogs {
+    /// The notifications.
+    data: Vec<SeedLog>,
+    /// Which part of the list this is.
+    meta: SeedLogsMeta,
+}
+
+#[derive(Object)]
+#[oai(example)]
+struct SeedLogsMeta {
+    /// From 1.
+    current_page: usize,
+    /// How many a page shows at most.
+    per_page: usize,
+    /// How many there are.
+    total: i64,
+    /// Where the next page starts; null on the last. Costs the same at every depth.
+    #[oai(nullable)]
+    next_cursor: Option<String>,
+}
+
+impl Example for SeedLogsMeta {
+    fn example() -> Self {
+        Self {
+            current_page: 1,
+            per_page: 25,
+            total: 31,
+            next_cursor: Some(example::ID.to_owned()),
+        }
+    }
+}
+
+pub(crate) struct Routes;
+
+#[OpenApi(tag = "Tag::FirstSeed")]
+impl Routes {
+    /// Lists notifications, newest first, as the first seed does.
+    #[oai(path = "/notification-logs", method = "get")]
+    async fn list(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// pending, sent, failed or cancelled; one of Herald's own, such as retrying, is taken too.
+        status: Query<Option<String>>,
+        /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
+        page: Query<Option<String>>,
+        /// How many to show, 100 at most; 25 unless said.
+        per_page: Query<Option<String>>,
+        /// `meta.next_cursor` of the page before.
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<SeedLogs>, Fault> {
+        list(&api, status.0, page.0, per_page.0, cursor.0)
+            .await
+            .map(Json)
+    }
+
+    /// Shows a notification, as the first seed does.
+    #[oai(path = "/notification-logs/:id", method = "get")]
+    async fn one(
+        &self,
+        _caller: Caller,
+        api: Parts<'_>,
+        /// The notification's id.
+        id: Path<String>,
+    ) -> Result<Json<SeedOne<SeedLog>>, Fault> {
+        let missing = || Fault::not_found("Notification log");
+        let id: NotificationId = id.parse().map_err(|_| missing())?;
+        let row = find(&api, id).await?.ok_or_else(missing)?;
+        let mut shown = shown(&api, vec![row], usize::MAX).await?;
+        let data = shown.pop().ok_or_else(missing)?;
+        Ok(Json(SeedOne { data }))
+    }
+}
+
+/// The notification; on a miss after everything that was written before has got to the store.
+async fn find(api: &Api, id: NotificationId) -> Result<Option<NotificationRow>, Fault> {
+    let read = async || Ok::<_, Fault>(api.store.notifications(&[id]).await?.pop().flatten());
+    if let Some(row) = read().await? {
+        return Ok(Some(row));
+    }
+    let passed = api.progress.wait_materialized(id, PATIENCE).await?;
+    match read().await? {
+        None if !passed => Err(Fault::unavailable(
+            "The notification may not be readable yet.",
+        )),
+        row => Ok(row),
+    }
+}
+
+async fn list(
+    api: &Api,
+    status: Option<String>,
+    page_asked: Option<String>,
+    per_page_asked: Option<String>,
+    cursor: Option<String>,
+) -> Result<SeedLogs, Fault> {
+    let mut faults = Faults::default();
+    let statuses = match status.filter(|text| !text.is_empty()) {
+        None => Vec::new(),
+        Some(word) => meant_by(&word).unwrap_or_else(|| {
+            faults.add("status", "The selected status is invalid.");
+            Vec::new()
+        }),
+    };
+    let per_page = per_page(per_page_asked.as_deref(), &mut faults);
+    let current_page = page(page_asked.as_deref(), per_page, &mut faults);
+    let cursor = cursor.filter(|text| !text.is_empty());
+    let mut before: Option<NotificationId> = cursor.as_ref().and_then(|text| text.parse().ok());
+    if cursor.is_some() && before.is_none() {
+        faults.add("cursor", "The selected cursor is invalid.");
+    }
+    faults.none()?;
+    let mut to_skip = match before {
+        Some(_) => 0,
+        None => (current_page - 1) * per_page,
+    };
+    let mut is_past_the_end = false;
+    while to_skip > 0 && !is_past_the_end {
+        let skipped = newest(api, &statuses, before, to_skip.min(AT_ONCE)).await?;
+        to_skip -= skipped.items.len();
+        before = skipped.next;
+        is_past_the_end = before.is_none();
+    }
+    let shown_page = if is_past_the_end {
+        Page {
+            items: Vec::new(),
+            next: None,
+        }
+    } else {
+        newest(api, &statuses, before, per_page).await?
+    };
+    let meta = SeedLogsMeta {
+        current_page,
+        per_page,
+        total: total(api, &statuses).await?,
+        next_cursor: shown_page.next.map(|id| id.to_string()),
+    };
+    let data = shown(api, shown_page.items, PAYLOAD_BYTES).await?;
+    Ok(SeedLogs { data, meta })
+}
+
+/// The statuses that a word of the first seed's means.
+fn meant_by(word: &str) -> Option<Vec<Status>> {
+    match word {
+        "pending" => Some(
+            Status::ALL
+                .iter()
+                .copied()
+                .filter(|status| said(*status) == "pending")
+                .collect(),
+        ),
+        word => word.parse().ok().map(|status| vec![status]),
+    }
+}
+
+/// The word that the first seed has for a status.
+fn said(status: Status) -> &'static str {
+    match status {
+        Status::Pending | Status::Scheduled | Status::Processing | Status::Retrying => "pending",
+        Status::Sent => "sent",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+    }
+}
+
+/// The newest of all that are in one of the statuses; of all without any.
+async fn newest(
+    api: &Api,
+    statuses: &[Status],
+    before: Option<NotificationId>,
+    limit: usize,
+) -> Result<Page<NotificationRow>, Fault> {
+    let mut filters: Vec<Filter> = statuses
+        .iter()
+        .map(|status| Filter {
+            status: Some(*status),
+            ..Filter::default()
+        })
+        .collect();
+    if filters.is_empty() {
+        filters.push(Filter::default());
+    }
+    let mut pages = Vec::with_capacity(filters.len());
+    for filter in &filters {
+        pages.push(api.store.list_notifications(filter, before, limit).await?);
+    }
+    Ok(merged(pages, limit))
+}
+
+/// One page of several: as far down as all of them go.
+fn merged(pages: Vec<Page<NotificationRow>>, limit: usize) -> Page<NotificationRow> {
+    let horizon = pages.iter().filter_map(|page| page.next).max();
+    let items = pages.into_iter().flat_map(|page| page.items);
+    let mut items: Vec<NotificationRow> = items
+        .filter(|row| horizon.is_none_or(|horizon| row.id() >= horizon))
+        .collect();
+    items.sort_unstable_by_key(|row| std::cmp::Reverse(row.id()));
+    // What changes its status between two of the questions is in both answers.
+    items.dedup_by_key(|row| row.id());
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more {
+        items.last().map(NotificationRow::id)
+    } else {
+        horizon
+    };
+    Page { items, next }
+}
+
+/// From the exact counts that materialize keeps.
+async fn total(api: &Api, statuses: &[Status]) -> Result<i64, Fault> {
+    let mut total = 0;
+    for shard in 0..api.store.layout().await?.status_shards {
+        let counts = api.store.totals(shard as i32).await?.counts;
+        let counted = counts
+            .iter()
+            .filter(|(key, _)| statuses.is_empty() || statuses.contains(&key.status));
+        total += counted.map(|(_, number)| number).sum::<i64>();
+    }
+    Ok(total)
+}
+
+/// The rows with their events, of whose payloads so many bytes are shown.
+async fn shown(
+    api: &Api,
+    rows: Vec<NotificationRow>,
+    payload_bytes: usize,
+) -> Result<Vec<SeedLog>, Fault> {
+    let catalog = api.catalogs.fresh(CATALOG_AGE).await?;
+    let mut events: HashMap<EventId, Option<Arc<EventRow>>> = HashMap::new();
+    let (mut logs, mut left) = (Vec::with_capacity(rows.len()), payload_bytes);
+    for row in rows {
+        let event = match row.identity.event_id {
+            None => None,
+            Some(id) => match events.get(&id) {
+                Some(known) => known.clone(),
+                None => {
+                    let read = api.store.event(id).await?.map(Arc::new);
+                    events.entry(id).or_insert(read).clone()
+                }
+            },
+        };
+        let mut log = log(&row, event.as_deref(), &catalog);
+        if let Some(event) = event {
+            match left.checked_sub(event.payload.len()) {
+                Some(rest) => left = rest,
+                None => log.payload = None,
+            }
+        }
+        logs.push(log);
+    }
+    Ok(logs)
+}
+
+fn log(row: &NotificationRow, event: Option<&EventRow>, catalog: &Snapshot) -> SeedLog {
+    let identity = &row.identity;
+    let source = event.and_then(|event| catalog.source(&event.event));
+    let payload = event.and_then(|event| serde_json::from_str(&event.payload).ok());
+    SeedLog {
+        id: identity.id.to_string(),
+        event_source_id: source.map(|source| source.id.to_string()),
+        event: event.map(|event| event.event.clone()),
+        event_id: identity.event_id.map(|id| id.to_string()),
+        notification_rule_id: identity.rule_id.map(|id| id.to_string()),
+        channel: identity.channel.to_string(),
+        payload: payload.as_ref().map(documented),
+        recipient: identity.recipient.clone(),
+        status: said(row.status).to_owned(),
+        error_message: row.last_error.as_ref().map(|error| error.message.clone()),
+        attempts: row.attempts,
+        sent_at: row.sent_at.map(time::format),
+        created_at: time::format(identity.created_at),
+        updated_at: time::format(row.updated_at),
+    }
+}
