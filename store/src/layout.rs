@@ -84,6 +84,12 @@ impl Layout {
         from.saturating_add(self.retention_ms())
     }
 
+    /// Until when something is kept that is about a notification and written now.
+    pub(crate) fn kept_beside(&self, send_at: Option<UnixMs>, now: UnixMs) -> UnixMs {
+        let from = send_at.unwrap_or(now).max(now);
+        from.saturating_add(self.retention_ms())
+    }
+
     /// How long a row is kept.
     pub fn retention_ms(&self) -> i64 {
         i64::from(self.retention_days) * 86_400_000

@@ -85,6 +85,21 @@ pub struct CancelMark {
     pub recipient: String,
     /// Which mark it is, of several that may be there: above 0.
     pub mark: i32,
+    /// When it is to be sent, if later: the mark is kept that much longer.
+    pub send_at: Option<UnixMs>,
+}
+
+/// The race between an attempt and those who want to cancel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Race {
+    /// The notification.
+    pub id: NotificationId,
+    /// Its recipient, as in the [`Claim`].
+    pub recipient: String,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// See [`CancelMark::send_at`].
+    pub send_at: Option<UnixMs>,
 }
 
 /// What stands about a notification that somebody wants to withdraw.
@@ -301,13 +316,7 @@ pub trait Store: Send + Sync + 'static {
     async fn unmark_cancelled(&self, marks: &[CancelMark]) -> Result<(), StoreError>;
 
     /// Ends the race for an attempt. The first proposal stands, and is answered to all.
-    async fn end_race(
-        &self,
-        id: NotificationId,
-        recipient: &str,
-        attempt: i32,
-        proposal: RaceEnd,
-    ) -> Result<RaceEnd, StoreError>;
+    async fn end_race(&self, race: &Race, proposal: RaceEnd) -> Result<RaceEnd, StoreError>;
 
     // Idempotency keys: written by the API alone.
 

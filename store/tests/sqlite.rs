@@ -11,7 +11,7 @@ use herald_schemas::{
     rows::{Filter, Index},
     words::Status,
 };
-use herald_store::{Store, StoreError, sqlite::SqliteStore};
+use herald_store::{CancelMark, Claim, Race, RaceEnd, Store, StoreError, sqlite::SqliteStore};
 use tempfile::TempDir;
 
 struct Sqlite {
@@ -83,6 +83,55 @@ async fn what_has_expired_goes_with_its_index_and_the_rest_stays() {
             .len(),
         2
     );
+}
+
+#[tokio::test]
+async fn what_is_agreed_about_a_far_time_is_kept_until_then() {
+    let Sqlite {
+        store,
+        directory: _held,
+    } = Sqlite::start().await.unwrap();
+    let day = 86_400_000;
+    let id = NotificationId::derived(now() - 91 * day, &[b"far"]);
+    let mut write = fresh(row(id, Status::Scheduled));
+    write.row.identity.send_at = Some(now() + day);
+    let recipient = write.row.identity.recipient.clone();
+    let send_at = write.row.identity.send_at;
+    store.write_notifications(&[write], 1).await.unwrap();
+    let claim = Claim {
+        id,
+        recipient: recipient.clone(),
+        attempt: 1,
+        worker: "w".to_owned(),
+    };
+    let mark = CancelMark {
+        id,
+        recipient: recipient.clone(),
+        mark: 1,
+        send_at,
+    };
+    let race = Race {
+        id,
+        recipient,
+        attempt: 1,
+        send_at,
+    };
+    store
+        .claim(std::slice::from_ref(&claim), &[])
+        .await
+        .unwrap();
+    let marks = [mark.clone()];
+    store.mark_cancelled(&marks).await.unwrap();
+    store.end_race(&race, RaceEnd::Cancelled).await.unwrap();
+    store.expire(now() + day).await.unwrap();
+    let standing = store
+        .mark_cancelled(&[CancelMark { mark: 2, ..mark }])
+        .await;
+    assert_eq!(standing.unwrap()[0].claimed, Some(1));
+    let claimed = store.claim(&[claim], &[]).await.unwrap();
+    assert!(claimed[0].cancel_marked);
+    let ended = store.end_race(&race, RaceEnd::Sent).await.unwrap();
+    assert_eq!(ended, RaceEnd::Cancelled);
 }
 
 #[tokio::test]

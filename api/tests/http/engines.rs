@@ -24,7 +24,7 @@ use herald_schemas::{
 use herald_stages::retry::Ladder;
 use herald_store::{
     CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, sqlite::SqliteStore,
+    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, sqlite::SqliteStore,
 };
 use tempfile::TempDir;
 use tokio::sync::RwLock;
@@ -156,7 +156,7 @@ store! {
     change_catalog(change: CatalogChange) -> CatalogOutcome;
     mark_cancelled(marks: &[CancelMark]) -> Vec<Standing>;
     unmark_cancelled(marks: &[CancelMark]) -> ();
-    end_race(id: NotificationId, recipient: &str, attempt: i32, proposal: RaceEnd) -> RaceEnd;
+    end_race(race: &Race, proposal: RaceEnd) -> RaceEnd;
     take_keys(claims: &[KeyClaim]) -> Vec<KeyHeld>;
     lease_key(scope: &str, key: &str, seen: &KeyHeld, leased_until: i64) -> bool;
     answer_key(scope: &str, key: &str, held: &KeyHeld, answer: &[u8]) -> ();

@@ -20,7 +20,7 @@ use herald_stages::{
     Output, Settings,
     deliver::{Settled, status_after},
 };
-use herald_store::{CancelMark, RaceEnd, Standing, Store, StoreError};
+use herald_store::{CancelMark, Race, RaceEnd, Standing, Store, StoreError};
 
 #[cfg(test)]
 mod model;
@@ -103,6 +103,7 @@ fn mark(row: &NotificationRow) -> CancelMark {
         id: row.identity.id,
         recipient: row.identity.recipient.clone(),
         mark: fastrand::i32(1..),
+        send_at: row.identity.send_at,
     }
 }
 
@@ -143,8 +144,13 @@ async fn end(store: &dyn Store, mark: &CancelMark, next: Next) -> Result<Cancell
     match next {
         Next::Answer(answer) => Ok(answer),
         Next::Propose(attempt, proposal) => {
-            let race = store.end_race(mark.id, &mark.recipient, attempt, proposal);
-            race.await.map(answer)
+            let race = Race {
+                id: mark.id,
+                recipient: mark.recipient.clone(),
+                attempt,
+                send_at: mark.send_at,
+            };
+            store.end_race(&race, proposal).await.map(answer)
         }
     }
 }

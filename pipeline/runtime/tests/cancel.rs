@@ -15,7 +15,7 @@ use herald_schemas::{
     words::{Channel, Priority, Status},
 };
 use herald_stages::Output;
-use herald_store::{CancelMark, Claim, RaceEnd};
+use herald_store::{CancelMark, Claim, Race, RaceEnd};
 
 use self::support::{
     Carrier, Rows, World, accepts, delivery, eventually, refuses, retries_after, row,
@@ -66,6 +66,7 @@ impl Bench {
             id: identity.id,
             recipient: identity.recipient.clone(),
             mark: 1,
+            send_at: None,
         };
         let marked = self.world.worker.store.mark_cancelled(&[mark]).await;
         marked.unwrap();
@@ -222,8 +223,14 @@ async fn a_cancel_that_was_refused_does_not_stop_the_next_attempt() {
     assert!(!claimed[0].cancel_marked, "its mark is gone");
     // Another one is refused, and dies before it can take its mark back.
     bench.mark().await;
-    let race = store.end_race(identity.id, &identity.recipient, 1, RaceEnd::Sent);
-    assert_eq!(race.await.unwrap(), RaceEnd::Sent);
+    let race = Race {
+        id: identity.id,
+        recipient: identity.recipient.clone(),
+        attempt: 1,
+        send_at: None,
+    };
+    let ended = store.end_race(&race, RaceEnd::Sent).await.unwrap();
+    assert_eq!(ended, RaceEnd::Sent);
     bench.world.carrier.answer(true);
     bench.becomes(Status::Sent).await;
     bench.stays(Status::Sent).await;

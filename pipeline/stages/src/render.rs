@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::{
     Context, Output, Source, Verdict,
-    deliver::{deadline, expired},
     poison::{given_up, letter, poison},
     recipient,
     shortened::check_keys,
@@ -57,9 +56,6 @@ pub fn process(
     if let Err(problem) = recipient::check(identity.channel, &identity.recipient) {
         let message = format!("recipient {:?} {problem}", identity.recipient);
         return give_up(&poison("invalid_recipient", message));
-    }
-    if deadline(&identity, context.settings) < context.now {
-        return give_up(&expired());
     }
     let message = match message(&request, identity.channel, context) {
         Ok(message) => message,

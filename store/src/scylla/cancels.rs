@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use herald_schemas::ids::NotificationId;
 use scylla::value::MaybeUnset;
 
 use super::{Connected, ttl};
-use crate::{CancelMark, RaceEnd, Standing, StoreError, now};
+use crate::{CancelMark, Race, RaceEnd, Standing, StoreError, now};
 
 /// What stands as the worker of a mark.
 const MARK: &str = "cancel";
@@ -17,12 +16,12 @@ pub(super) async fn mark(
 ) -> Result<Vec<Standing>, StoreError> {
     type Row = (Vec<u8>, i32, Option<Vec<u8>>);
     let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
     let no_outcome = MaybeUnset::<&[u8]>::Unset;
     let rows = marks.iter().map(|mark| {
         let (bucket, shard) = store.claim_place(mark.id, &mark.recipient);
         let id = mark.id.as_bytes().as_slice();
         let worker = MaybeUnset::Set(MARK);
+        let ttl = ttl(store.layout.kept_beside(mark.send_at, now), now);
         let values = (ttl, worker, no_outcome, bucket, shard, id, -mark.mark);
         ((bucket, shard), MARK.len(), values)
     });
@@ -69,15 +68,13 @@ pub(super) async fn unmark(store: &Connected, marks: &[CancelMark]) -> Result<()
 
 pub(super) async fn end_race(
     store: &Connected,
-    id: NotificationId,
-    recipient: &str,
-    attempt: i32,
+    race: &Race,
     proposal: RaceEnd,
 ) -> Result<RaceEnd, StoreError> {
-    let (bucket, shard) = store.claim_place(id, recipient);
-    let id = id.as_bytes().as_slice();
+    let (bucket, shard) = store.claim_place(race.id, &race.recipient);
+    let (id, attempt) = (race.id.as_bytes().as_slice(), race.attempt);
     let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let ttl = ttl(store.layout.kept_beside(race.send_at, now), now);
     let values = (bucket, shard, id, attempt, proposal.as_str(), ttl);
     let statements = &store.statements;
     if store

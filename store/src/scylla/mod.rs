@@ -44,7 +44,7 @@ pub use self::session::{ScyllaSettings, Tls};
 use self::{session::Session, tables::Statements};
 use crate::{
     CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
+    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
 };
 
 /// A keyspace of a ScyllaDB or Cassandra cluster. It is connected to when it is first used, and
@@ -168,14 +168,8 @@ impl Store for ScyllaStore {
         cancels::unmark(self.connected().await?, marks).await
     }
 
-    async fn end_race(
-        &self,
-        id: NotificationId,
-        recipient: &str,
-        attempt: i32,
-        proposal: RaceEnd,
-    ) -> Result<RaceEnd, StoreError> {
-        cancels::end_race(self.connected().await?, id, recipient, attempt, proposal).await
+    async fn end_race(&self, race: &Race, proposal: RaceEnd) -> Result<RaceEnd, StoreError> {
+        cancels::end_race(self.connected().await?, race, proposal).await
     }
 
     async fn take_keys(&self, claims: &[KeyClaim]) -> Result<Vec<KeyHeld>, StoreError> {

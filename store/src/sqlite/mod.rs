@@ -35,7 +35,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use self::file::File;
 use crate::{
     CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, now,
+    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, now,
 };
 
 /// A store in one file.
@@ -191,9 +191,9 @@ impl Store for SqliteStore {
     }
 
     async fn mark_cancelled(&self, marks: &[CancelMark]) -> Result<Vec<Standing>, StoreError> {
-        let marks = marks.to_vec();
+        let (marks, layout) = (marks.to_vec(), self.fixed_layout().await?);
         self.file
-            .write(move |connection| cancels::mark(connection, &marks))
+            .write(move |connection| cancels::mark(connection, &marks, layout, now()))
             .await
     }
 
@@ -204,15 +204,10 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn end_race(
-        &self,
-        id: NotificationId,
-        _recipient: &str,
-        attempt: i32,
-        proposal: RaceEnd,
-    ) -> Result<RaceEnd, StoreError> {
+    async fn end_race(&self, race: &Race, proposal: RaceEnd) -> Result<RaceEnd, StoreError> {
+        let (race, layout) = (race.clone(), self.fixed_layout().await?);
         self.file
-            .write(move |connection| cancels::end_race(connection, id, attempt, proposal))
+            .write(move |connection| cancels::end_race(connection, &race, proposal, layout, now()))
             .await
     }
 
@@ -396,6 +391,7 @@ fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), St
     notifications::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     pipeline::expire(connection, now_ms - layout.retention_ms(), EXPIRED_AT_ONCE)?;
     keys::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
+    cancels::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     // Freed pages go back to the file system, a piece at a time.
     let mut statement = connection.prepare("PRAGMA incremental_vacuum(1000)")?;
     let mut rows = statement.query([])?;

@@ -137,25 +137,25 @@ pub(super) fn batch(
     body.map(|text| json("batches.body", &text)).transpose()
 }
 
-/// Takes away what was made before a time.
+/// Takes away what was made before a time. A notification's claims stay as long as it does, which
+/// may be long after: it may be scheduled.
 pub(super) fn expire(
     connection: &Connection,
     made_before: UnixMs,
     limit: usize,
 ) -> Result<(), StoreError> {
     let end = *EventId::first_at(made_before).as_bytes();
-    for table in [
-        "events",
-        "matches",
-        "batches",
-        "dead_letters",
-        "cancel_marks",
-        "races",
-        "claims",
+    let alone = "NOT EXISTS (SELECT 1 FROM notifications n WHERE n.id = claims.id)";
+    for (table, also) in [
+        ("events", "1"),
+        ("matches", "1"),
+        ("batches", "1"),
+        ("dead_letters", "1"),
+        ("claims", alone),
     ] {
         let sql = format!(
             "DELETE FROM {table} WHERE id IN
-             (SELECT id FROM {table} WHERE id < ? ORDER BY id LIMIT ?)"
+             (SELECT id FROM {table} WHERE id < ? AND {also} ORDER BY id LIMIT ?)"
         );
         connection
             .prepare_cached(&sql)?

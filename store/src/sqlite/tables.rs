@@ -120,14 +120,18 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE cancel_marks (
         id BLOB NOT NULL,
         mark INTEGER NOT NULL,
+        kept_until INTEGER NOT NULL,
         PRIMARY KEY (id, mark)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX cancel_marks_by_end ON cancel_marks (kept_until);
     CREATE TABLE races (
         id BLOB NOT NULL,
         attempt INTEGER NOT NULL,
         ended TEXT NOT NULL,
+        kept_until INTEGER NOT NULL,
         PRIMARY KEY (id, attempt)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX races_by_end ON races (kept_until);
 
     CREATE TABLE keys (
         scope TEXT NOT NULL,

@@ -2,7 +2,7 @@
 //! schedule.
 
 use super::*;
-use herald_store::{CancelMark, KeyClaim, KeyHeld, RaceEnd, ScheduledRow};
+use herald_store::{CancelMark, KeyClaim, KeyHeld, Race, RaceEnd, ScheduledRow};
 
 fn claim_of(id: NotificationId, attempt: i32) -> Claim {
     Claim {
@@ -18,6 +18,7 @@ fn mark_of(id: NotificationId, mark: i32) -> CancelMark {
         id,
         recipient: "r".to_owned(),
         mark,
+        send_at: None,
     }
 }
 
@@ -71,15 +72,25 @@ pub async fn a_mark_learns_of_the_newest_outcome(store: Arc<dyn Store>) {
     assert_eq!(stands[0].outcome, Some((2, b"two".to_vec())));
 }
 
+fn race(id: NotificationId, attempt: i32) -> Race {
+    Race {
+        id,
+        recipient: "r".to_owned(),
+        attempt,
+        send_at: None,
+    }
+}
+
 pub async fn a_race_has_one_end_for_all(store: Arc<dyn Store>) {
     let id = NotificationId::random();
+    let first = race(id, 1);
     let ends = (0..6).map(|n| {
         let proposal = if n % 2 == 0 {
             RaceEnd::Sent
         } else {
             RaceEnd::Cancelled
         };
-        store.end_race(id, "r", 1, proposal)
+        store.end_race(&first, proposal)
     });
     let ends: Vec<RaceEnd> = join_all(ends)
         .await
@@ -92,8 +103,8 @@ pub async fn a_race_has_one_end_for_all(store: Arc<dyn Store>) {
         RaceEnd::Sent => RaceEnd::Cancelled,
         RaceEnd::Cancelled => RaceEnd::Sent,
     };
-    assert_eq!(store.end_race(id, "r", 2, other).await.unwrap(), other);
-    assert_eq!(store.end_race(id, "r", 1, other).await.unwrap(), ends[0]);
+    assert_eq!(store.end_race(&race(id, 2), other).await.unwrap(), other);
+    assert_eq!(store.end_race(&race(id, 1), other).await.unwrap(), ends[0]);
 }
 
 fn key_claim(key: &str, value: &str) -> KeyClaim {

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use herald_schemas::records::Identity;
 use herald_stages::{
     Context, Output,
     deliver::{Plan, Settled, plan, settle, withdrawn},
 };
-use herald_store::{Claimed, Outcome};
+use herald_store::{Claimed, Outcome, Race};
 use tracing::warn;
 
 use super::{Done, InHand, Runner, call};
@@ -46,9 +45,15 @@ impl Runner {
     pub(super) fn end_race(&mut self, item: InHand) {
         let store = Arc::clone(&self.worker.store);
         self.work.push(Box::pin(async move {
-            let Identity { id, recipient, .. } = &item.delivery.identity;
+            let identity = &item.delivery.identity;
+            let race = Race {
+                id: identity.id,
+                recipient: identity.recipient.clone(),
+                attempt: item.attempt,
+                send_at: identity.send_at,
+            };
             let ended = until_ok("end a race with a cancel", || {
-                store.end_race(*id, recipient, item.attempt, OF_DELIVER)
+                store.end_race(&race, OF_DELIVER)
             })
             .await;
             Done::RaceEnded(item, ended)

@@ -185,18 +185,6 @@ const GIVEN_UP: &[(&str, Change, &str, &str)] = &[
         "content_too_long",
         "The message exceeds 2000000 bytes in all.",
     ),
-    (
-        "its end is over",
-        |r| r.expires_at = Some(NOW - 1),
-        "expired",
-        "not delivered within its time",
-    ),
-    (
-        "older than a notification may become",
-        |r| r.created_at = NOW - 24 * HOUR - 1,
-        "expired",
-        "not delivered within its time",
-    ),
 ];
 
 #[test]
@@ -389,6 +377,19 @@ fn a_notification_that_is_scheduled_lives_from_its_time_on() {
         "two days old, due an hour ago",
         process(&World::new(), request),
     );
+}
+
+/// It may have been cancelled: deliver knows, which looks at its marks first.
+#[test]
+fn what_is_too_late_is_left_to_deliver() {
+    let request = NotificationRequested {
+        expires_at: Some(NOW - 1),
+        ..request()
+    };
+    let Verdict::Emit(outputs) = process(&World::new(), request) else {
+        panic!("not emitted");
+    };
+    assert_eq!(kinds(&outputs), ["status", "deliver"]);
 }
 
 #[test]
