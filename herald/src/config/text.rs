@@ -44,6 +44,7 @@ impl FromStr for BrokerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        without_login(text)?;
         if let Some(hosts) = text.strip_prefix("kafka://") {
             return Ok(Self::Kafka(hosts_of(text, hosts)?));
         }
@@ -75,6 +76,7 @@ impl FromStr for StoreUrl {
         let wrong = || {
             format!("{text:?} is no store: expected scylla://host:port,…/keyspace or sqlite:FILE")
         };
+        without_login(text)?;
         if let Some(rest) = text.strip_prefix("scylla://") {
             let (hosts, keyspace) = rest.split_once('/').ok_or_else(wrong)?;
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -99,6 +101,14 @@ impl FromStr for StoreUrl {
             _ => Err(wrong()),
         }
     }
+}
+
+/// An error about an address repeats it, so it must not hold a password.
+fn without_login(text: &str) -> Result<(), String> {
+    if text.contains("://") && text.contains('@') {
+        return Err("a login is no part of an address: set user and password".to_owned());
+    }
+    Ok(())
 }
 
 fn hosts_of(whole: &str, hosts: &str) -> Result<String, String> {
@@ -176,6 +186,20 @@ mod tests {
                 .contains("\"a\" is not host:port")
         );
         assert!("embedded:".parse::<BrokerUrl>().is_err());
+        for login in [
+            "kafka://me:hunter2@a:9092",
+            "scylla://me:hunter2@a:9042/k",
+            "x://me:hunter2@a",
+        ] {
+            let broker = login.parse::<BrokerUrl>().map(drop);
+            let store = login.parse::<StoreUrl>().map(drop);
+            let told: String = [broker, store]
+                .into_iter()
+                .filter_map(Result::err)
+                .collect();
+            assert!(told.contains("set user and password"), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
         let nodes = vec!["a:9042".to_owned(), "b:9042".to_owned()];
         assert_eq!(
             "scylla://a:9042,b:9042/herald".parse(),
