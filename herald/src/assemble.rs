@@ -303,14 +303,15 @@ fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {
 fn providers(config: &Config) -> Result<Providers> {
     let settings = &config.provider;
     let deadlines = Deadlines {
-        connect: settings.connect_timeout.0,
+        connect: at_least(settings.connect_timeout.0),
         total: at_least(settings.timeout.0),
     };
     let webhook = |name: &str, key: &str, url: &str| -> Result<Option<Arc<dyn Provider>>> {
         if url.is_empty() {
             return Ok(None);
         }
-        let wrong = || format!("{key} in [provider]: {url:?}");
+        // Not repeated: it may hold a token.
+        let wrong = || format!("{key} in [provider]");
         let webhook = ProviderWebhook::new(WebhookSettings {
             name: name.to_owned(),
             url: url

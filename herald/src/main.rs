@@ -6,7 +6,11 @@ mod config;
 mod patience;
 mod retry_policy;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -81,7 +85,8 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     if matches!(cli.command, Command::Config) {
-        print!("{}", config::DEFAULTS);
+        // A reader that has seen enough is no error.
+        let _ = std::io::stdout().write_all(config::DEFAULTS.as_bytes());
         return Ok(());
     }
     let config = Config::load(cli.config.as_deref())?;

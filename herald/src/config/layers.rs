@@ -1,7 +1,7 @@
 //! Defaults, then the seeds' variables, then the file, then `HERALD_…` variables: one table, in
 //! which every key is known and has the type of its default.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
 /// The commented file that every key, its default and its reason stand in.
@@ -84,6 +84,11 @@ const SEEDS: &[(&str, &str, &str, Seed)] = &[
     ("NOTIFICATION_PUSH_CHAR_LIMIT", "limits", "push", Seed::Same),
 ];
 
+/// Whether a variable of that name is looked at.
+pub(crate) fn may_be_a_setting(name: &str) -> bool {
+    name.starts_with(PREFIX) || SEEDS.iter().any(|(seed, ..)| *seed == name)
+}
+
 /// The table of all settings. `file` is a path, for errors, and the text in it.
 pub(crate) fn merge(
     file: Option<(&str, &str)>,
@@ -97,7 +102,7 @@ pub(crate) fn merge(
     }
     for (name, value) in environment
         .iter()
-        .filter(|(name, _)| name.starts_with(PREFIX))
+        .filter(|(name, value)| name.starts_with(PREFIX) && !is_service_link(name, value))
     {
         apply_variable(&mut table, name, value)?;
     }
@@ -124,7 +129,12 @@ fn apply_seeds(table: &mut Table, environment: &[(String, String)]) -> Result<()
 }
 
 fn apply_file(table: &mut Table, text: &str) -> Result<()> {
-    let file: Table = text.parse()?;
+    // Not the error's whole text, which shows the line, and with it what may be a secret.
+    let file: Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        anyhow!("line {line}: {}", error.message())
+    })?;
     for (section, value) in file {
         let Some(Value::Table(known)) = table.get_mut(&section) else {
             bail!("unknown section [{section}]; known are {}", names(table));
@@ -162,6 +172,17 @@ fn apply_variable(table: &mut Table, name: &str, value: &str) -> Result<()> {
         );
     };
     set(table, &section, &key, value).with_context(|| format!("environment variable {name}"))
+}
+
+/// Whether Kubernetes has set it, as it does for every service of a namespace: one that is called
+/// `herald`, or `herald-api`, brings variables that look like ours.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let of_a_port = name.split_once("_PORT_").map(|(_, rest)| rest);
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || of_a_port.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        // Else it may be somebody's guess at one of ours, who is to be told.
+        || name.ends_with("_PORT") && value.contains("://")
 }
 
 /// Sets a key from text, read as the type of its default.
@@ -281,10 +302,39 @@ mod tests {
             variable.contains("unknown environment variable HERALD_BROKER_URLL"),
             "{variable}"
         );
+        let guess = error("", &[("HERALD_API_PORT", "80")]);
+        assert!(guess.contains("HERALD_API_PORT"), "{guess}");
         let number = error("", &[("HERALD_TOPICS_PARTITIONS", "x")]);
         assert!(
             number.contains("HERALD_TOPICS_PARTITIONS: \"x\" is no whole number"),
             "{number}"
         );
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() {
+        let set = [
+            ("HERALD_SERVICE_HOST", "10.0.0.1"),
+            ("HERALD_API_SERVICE_PORT", "8000"),
+            ("HERALD_API_SERVICE_PORT_HTTP", "8000"),
+            ("HERALD_PORT", "tcp://10.0.0.1:8000"),
+            ("HERALD_API_PORT", "tcp://10.0.0.1:8000"),
+            ("HERALD_API_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+            ("HERALD_API_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ];
+        assert_eq!(merged("", &set).unwrap(), merged("", &[]).unwrap());
+    }
+
+    #[test]
+    fn what_the_file_says_is_not_in_an_error_about_it() {
+        for file in [
+            "[broker]\npassword = \"hunter2\n",
+            "[broker]\n\npassword = hunter2\n",
+            "[store]\npassword = \"x\"\npassword = \"hunter2\"\n",
+        ] {
+            let error = error(file, &[]);
+            assert!(!error.contains("hunter2"), "{error}");
+            assert!(error.contains("herald.toml: line "), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 mod layers;
 mod text;
 
-use std::{fmt, fs, net::SocketAddr, path::Path};
+use std::{ffi::OsString, fmt, fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -182,12 +182,9 @@ impl Config {
         let path = file
             .map(|path| path.display().to_string())
             .unwrap_or_default();
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
         Self::from_layers(
             text.as_deref().map(|text| (path.as_str(), text)),
-            environment,
+            environment(std::env::vars_os())?.into_iter(),
         )
     }
 
@@ -257,12 +254,43 @@ impl Config {
             0,
             1_000,
         )?;
+        between(
+            "session_timeout in [broker], in seconds,",
+            self.broker.session_timeout.0.as_secs(),
+            1,
+            1_800,
+        )?;
+        if self.topics.retention.0 < self.delivery.time_to_live.0.max(Duration::from_secs(3_600)) {
+            bail!(
+                "retention in [topics] is shorter than an hour, or than time_to_live in [delivery]: \
+                 what waits would be dropped"
+            );
+        }
         self.broker.tls |=
             !self.broker.tls_ca.is_empty() || !self.broker.tls_certificate.is_empty();
         self.store.tls |= !self.store.tls_ca.is_empty();
         self.api.keys.retain(|key| !key.is_empty());
         Ok(())
     }
+}
+
+/// The variables that may be settings. One of ours that is no text is an error, else it would count
+/// as not set.
+fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for (name, value) in all {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => texts.push((name, value)),
+            Err(_) if layers::may_be_a_setting(&name) => {
+                bail!("environment variable {name} is no UTF-8 text")
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(texts)
 }
 
 /// Section by section, so that an error names where it is.
@@ -354,6 +382,17 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_of_ours_that_is_no_text_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        let no_text = || OsString::from_vec(vec![0xff]);
+        let ours = [(OsString::from("HERALD_BROKER_PASSWORD"), no_text())];
+        let error = environment(ours.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("HERALD_BROKER_PASSWORD"), "{error}");
+        let others = [("LS_COLORS".into(), no_text()), (no_text(), "x".into())];
+        assert!(environment(others.into_iter()).unwrap().is_empty());
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_its_section() {
         for (file, expected) in [
             ("[api]\nlisten = \"here\"\n", "section [api]"),
@@ -362,6 +401,8 @@ mod tests {
                 "partitions in [topics] is 0, expected 1 to 1000",
             ),
             ("[retry]\npolicy = \"never\"\n", "section [retry]"),
+            ("[broker]\nsession_timeout = \"0s\"\n", "session_timeout in"),
+            ("[topics]\nretention = \"2h\"\n", "retention in [topics]"),
             ("[delivery]\ntime_to_live = \"soon\"\n", "\"soon\""),
             ("[broker]\nurl = \"amqp://x\"\n", "amqp://x"),
         ] {

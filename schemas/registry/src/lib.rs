@@ -53,9 +53,15 @@ pub enum RegistryError {
 }
 
 /// A schema registry.
-#[derive(Debug)]
 pub struct Registry {
+    // Not to be printed: it would show the password.
     settings: SrSettings,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
 }
 
 impl Registry {
@@ -64,8 +70,9 @@ impl Registry {
         // Else it would be found out with the first call, and taken for a registry that is away.
         let parsed: Result<Url, _> = url.parse();
         if !parsed.is_ok_and(|url| ["http", "https"].contains(&url.scheme())) {
-            let text = format!("{url:?} is no address: expected http://host:port/path");
-            return Err(RegistryError::Refused(text));
+            // Not repeated: it may hold a login.
+            let text = "no address: expected http://host:port/path";
+            return Err(RegistryError::Refused(text.to_owned()));
         }
         let mut builder = SrSettings::new_builder(url.trim_end_matches('/').to_owned());
         builder.set_timeout(DEADLINE).no_proxy();
@@ -131,7 +138,11 @@ impl Registry {
                 "it refers to others by reference".to_owned(),
             )),
             Ok(Ok(schema)) => Ok(Some(schema.schema)),
-            Ok(Err(error)) if status(&error) == Some(404) => Ok(None),
+            Ok(Err(error)) if is_unknown_schema(&error) => Ok(None),
+            // From a proxy, or below a wrong path: that says nothing about the schema.
+            Ok(Err(error)) if status(&error) == Some(404) => {
+                Err(RegistryError::Unavailable(text(&error)))
+            }
             Ok(Err(error)) => Err(classify(&error)),
         }
     }
@@ -162,6 +173,12 @@ fn status(error: &SRCError) -> Option<u16> {
         .get(..3)?
         .parse()
         .ok()
+}
+
+/// Whether the registry itself says that there is no such schema.
+fn is_unknown_schema(error: &SRCError) -> bool {
+    let said = error.cause.as_deref().unwrap_or_default();
+    status(error) == Some(404) && said.contains("error_code: 40403")
 }
 
 /// What the registry said about the request itself will not change; all else may.

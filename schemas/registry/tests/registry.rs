@@ -91,6 +91,35 @@ async fn an_id_that_the_registry_does_not_know_is_none() {
 }
 
 #[tokio::test]
+async fn only_the_registry_itself_says_that_it_does_not_know_an_id() {
+    for body in [
+        "<html>no such page</html>",
+        "",
+        r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#,
+    ] {
+        let (url, _requests) = server("404 Not Found", body).await;
+        let answer = Registry::new(&url, None).unwrap().schema(7).await;
+        assert!(
+            matches!(answer, Err(RegistryError::Unavailable(_))),
+            "{body}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_not_shown() {
+    let auth = BasicAuth {
+        user: "u".to_owned(),
+        password: "hunter2".to_owned(),
+    };
+    let registry = Registry::new("http://u:hunter2@127.0.0.1:1", Some(&auth)).unwrap();
+    let away = registry.ping().await;
+    let wrong = Registry::new("ftp://u:hunter2@127.0.0.1:1", None);
+    let shown = format!("{registry:?} {away:?} {wrong:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_schema_of_another_kind_is_no_failure_of_the_registry() {
     for body in [
         r#"{"schema": "{}", "schemaType": "JSON"}"#,

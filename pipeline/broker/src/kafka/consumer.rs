@@ -68,7 +68,9 @@ impl KafkaConsumer {
         let partitions = partitions(&cluster, &what.topics).await?;
         let link = Arc::new(Link::new());
         let group = what.group.as_deref().unwrap_or(NO_GROUP);
-        let config = cluster.settings.consumer(group, what.start);
+        let config = cluster
+            .settings
+            .consumer(group, what.start, partitions.len());
         let native = Native::from_config_and_context(&config, Context::new(Arc::clone(&link)))
             .map_err(|error| failed("cannot make a consumer", &error))?;
         let native = Arc::new(native);

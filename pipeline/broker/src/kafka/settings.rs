@@ -10,6 +10,10 @@ use crate::Start;
 pub(super) const POLL_WITHIN: Duration = Duration::from_secs(300);
 /// How long a record may wait for its ack.
 pub(super) const ACKED_WITHIN: Duration = Duration::from_secs(30);
+/// How much a consumer fetches ahead, in all its partitions, and how many records: each takes a few
+/// hundred bytes besides its own. What one request brings comes on top of it.
+const AHEAD_BYTES: usize = 32 * 1024 * 1024;
+const AHEAD_RECORDS: usize = 100_000;
 /// The largest record a client hands over at all; what a topic takes is less.
 const LARGEST_BYTES: usize = 64 * 1024 * 1024;
 
@@ -160,8 +164,9 @@ impl KafkaSettings {
         config
     }
 
-    /// A member of `group`.
-    pub(super) fn consumer(&self, group: &str, start: Start) -> ClientConfig {
+    /// A member of `group` that may get as many as these partitions.
+    pub(super) fn consumer(&self, group: &str, start: Start, partitions: usize) -> ClientConfig {
+        let ahead = Ahead::shared_by(partitions);
         let mut config = self.asking(Some(group));
         let reset = match start {
             Start::Earliest => "earliest",
@@ -180,10 +185,10 @@ impl KafkaSettings {
                 "max.poll.interval.ms",
                 millis(POLL_WITHIN.max(self.session_timeout)),
             )
-            // Each partition has a queue of its own, and this bounds each of them.
-            .set("queued.max.messages.kbytes", "2048")
-            .set("queued.min.messages", "10000")
-            .set("fetch.message.max.bytes", (512 * 1024).to_string())
+            // Each partition has a queue of its own, and these bound each of them.
+            .set("queued.max.messages.kbytes", ahead.kbytes.to_string())
+            .set("queued.min.messages", ahead.records.to_string())
+            .set("fetch.message.max.bytes", ahead.request_bytes.to_string())
             .set("fetch.max.bytes", (16 * 1024 * 1024).to_string())
             // By default a queue that was full stays unfilled for a second.
             .set("fetch.queue.backoff.ms", "5")
@@ -194,6 +199,27 @@ impl KafkaSettings {
 
     fn heartbeat(&self) -> Duration {
         (self.session_timeout / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))
+    }
+}
+
+/// A partition's share of what is fetched ahead.
+#[derive(Debug, PartialEq, Eq)]
+struct Ahead {
+    kbytes: usize,
+    records: usize,
+    /// Compressed. Not much less than a producer's batch: a larger one comes only when its partition
+    /// is the first of a request.
+    request_bytes: usize,
+}
+
+impl Ahead {
+    fn shared_by(partitions: usize) -> Self {
+        let kbytes = (AHEAD_BYTES / 1024 / partitions.max(1)).clamp(128, 2 * 1024);
+        Self {
+            kbytes,
+            records: (AHEAD_RECORDS / partitions.max(1)).clamp(100, 10_000),
+            request_bytes: (kbytes * 1024).min(512 * 1024),
+        }
     }
 }
 
@@ -220,6 +246,19 @@ mod tests {
             shown.contains("somebody") && !shown.contains("hidden"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_does_not_grow_with_the_partitions() {
+        let few = Ahead::shared_by(12);
+        assert_eq!((few.kbytes, few.request_bytes), (2 * 1024, 512 * 1024));
+        for partitions in [0, 1, 36, 216] {
+            let each = Ahead::shared_by(partitions);
+            assert!(each.kbytes * 1024 * partitions <= AHEAD_BYTES, "{each:?}");
+            assert!(each.records * partitions <= AHEAD_RECORDS, "{each:?}");
+        }
+        let many = Ahead::shared_by(100_000);
+        assert!(many.records > 0 && many.kbytes > 0, "{many:?}");
     }
 
     #[test]
