@@ -119,7 +119,8 @@ pub trait Consumer: Send {
     async fn next(&mut self, wait: Duration) -> Result<Turn, BrokerError>;
 
     /// Notes that everything before these offsets is done. They reach the broker soon, and at the
-    /// latest before their partition is let go or the consumer closed.
+    /// latest before their partition is let go or the consumer closed. What is not assigned, or not
+    /// further than what was noted, changes nothing.
     fn commit(&mut self, frontier: &Offsets);
 
     /// No records of these partitions from the next call of [`Consumer::next`] on. An assignment

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contract::{Engine, numbered, outgoing, read, reading, send, spec, subscribe, unique, value};
@@ -124,6 +124,50 @@ async fn retention_frees_space_and_keeps_offsets() {
     assert_eq!(position.offset, 1_000);
     let mut consumer = subscribe(&*broker, &[&old.name], None).await;
     assert_eq!(read(&mut *consumer, 2).await[0].offset, 999);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_cleaning_goes_soon_after() {
+    let engine = Embedded::start().await.unwrap();
+    let broker = engine.broker();
+    let old = TopicSpec {
+        retention: Some(Duration::ZERO),
+        ..spec(&unique("old"), 1)
+    };
+    broker.setup(std::slice::from_ref(&old)).await.unwrap();
+    send(&*broker, numbered(&old.name, 0..25_000)).await;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    engine.broker.delete_expired().await.unwrap();
+    let consumer = subscribe(&*broker, &[&old.name], None).await;
+    let until = Instant::now() + Duration::from_secs(5);
+    while consumer.lag().await.unwrap()[0].1 > 1 {
+        assert!(Instant::now() < until, "{:?}", consumer.lag().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
+    let engine = Embedded::start().await.unwrap();
+    let broker = engine.broker();
+    let topic = contract::topic(&*broker, 1).await;
+    let slow = rusqlite::Connection::open(engine.directory.path().join("log.db")).unwrap();
+    slow.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let producer = broker.producer().await.unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let batch = (0..4).map(|_| outgoing(&topic, "k", vec![1; 1_000_000]));
+        let enqueued = producer.enqueue(batch.collect());
+        match tokio::time::timeout(Duration::from_millis(300), enqueued).await {
+            Ok(acks) => waiting.push(acks.unwrap()),
+            Err(_) => break,
+        }
+        assert!(waiting.len() < 20, "more than 80 MB wait");
+    }
+    slow.execute_batch("ROLLBACK").unwrap();
+    for acks in waiting {
+        acks.await.unwrap();
+    }
 }
 
 #[tokio::test]

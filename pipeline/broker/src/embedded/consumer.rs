@@ -14,11 +14,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Log, Shared, file, lock, stopped};
+use super::{Log, Shared, file, lock, size, stopped};
 use crate::{BrokerError, Consumer, Offsets, Partition, Record, Start, Subscription, Turn};
 
-/// How much one read of the file brings at the most.
-const READ_BYTES: usize = 8 * 1024 * 1024;
+/// How much a turn holds, whatever the number of its records.
+const TURN_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct EmbeddedConsumer {
     shared: Arc<Shared>,
@@ -36,6 +36,8 @@ struct Cursor {
     log: Arc<Log>,
     next: i64,
     paused: bool,
+    /// The furthest that was committed here.
+    committed: Option<i64>,
 }
 
 impl EmbeddedConsumer {
@@ -57,6 +59,7 @@ impl EmbeddedConsumer {
                 next: first(&shared, what.group.as_deref(), &log, what.start),
                 log,
                 paused: false,
+                committed: None,
             })
             .collect();
         Ok(Self {
@@ -74,15 +77,17 @@ impl EmbeddedConsumer {
     /// What is there now, from one partition after the other.
     async fn gather(&mut self) -> Result<Vec<Record>, BrokerError> {
         let mut records = Vec::new();
+        let mut bytes = TURN_BYTES;
         let mut moved = Vec::new();
         let count = self.cursors.len();
         for step in 0..count {
             let room = self.max_batch - records.len();
-            if room == 0 {
+            if room == 0 || bytes == 0 {
                 break;
             }
             let index = (self.turn + step) % count;
-            let (more, next) = self.read(index, room).await?;
+            let (more, next) = self.read(index, room, bytes).await?;
+            bytes = bytes.saturating_sub(more.iter().map(size).sum());
             records.extend(more);
             moved.push((index, next));
         }
@@ -94,7 +99,13 @@ impl EmbeddedConsumer {
         Ok(records)
     }
 
-    async fn read(&self, index: usize, room: usize) -> Result<(Vec<Record>, i64), BrokerError> {
+    /// Up to `room` records of a partition; from the file, not much more than `bytes`.
+    async fn read(
+        &self,
+        index: usize,
+        room: usize,
+        bytes: usize,
+    ) -> Result<(Vec<Record>, i64), BrokerError> {
         let cursor = &self.cursors[index];
         let from = {
             let state = lock(&cursor.log.state);
@@ -119,7 +130,7 @@ impl EmbeddedConsumer {
                 Some(connection) => connection,
                 none => none.insert(file::open_reader(&path)?),
             };
-            file::read(connection, &log, from, room, READ_BYTES)
+            file::read(connection, &log, from, room, bytes)
         });
         let records = read.await.map_err(|_| stopped())??;
         let next = records.last().map_or(from, |last| last.offset + 1);
@@ -190,10 +201,16 @@ impl Consumer for EmbeddedConsumer {
     fn commit(&mut self, frontier: &Offsets) {
         let Some(group) = &self.group else { return };
         let mut committed = lock(&self.shared.committed);
-        for (partition, offset) in frontier {
-            let key = (group.clone(), partition.clone());
-            committed.offsets.insert(key.clone(), *offset);
-            committed.unsaved.insert(key);
+        for cursor in &mut self.cursors {
+            let Some(next) = frontier.get(&cursor.log.partition) else {
+                continue;
+            };
+            if cursor.committed.is_none_or(|committed| committed < *next) {
+                cursor.committed = Some(*next);
+                let key = (group.clone(), cursor.log.partition.clone());
+                committed.offsets.insert(key.clone(), *next);
+                committed.unsaved.insert(key);
+            }
         }
     }
 

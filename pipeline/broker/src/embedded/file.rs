@@ -269,6 +269,14 @@ pub(super) fn delete_old(
     before_ms: i64,
     limit: usize,
 ) -> rusqlite::Result<Option<i64>> {
+    // Most often nothing is old: that the first one tells.
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT written_ms FROM log WHERE part = ?1 ORDER BY at LIMIT 1")?
+        .query_row([log.id], |row| row.get(0))
+        .optional()?;
+    if oldest.is_none_or(|written| written >= before_ms) {
+        return Ok(None);
+    }
     let mut statement = connection.prepare_cached(
         "SELECT max(at) FROM (SELECT at, written_ms FROM log WHERE part = ?1 ORDER BY at LIMIT ?2)
          WHERE written_ms < ?3 AND at < (SELECT max(at) FROM log WHERE part = ?1)",

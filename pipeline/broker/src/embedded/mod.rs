@@ -21,6 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::timeout,
@@ -28,12 +29,12 @@ use tokio::{
 
 use self::{consumer::EmbeddedConsumer, writer::Job};
 use crate::{
-    Acks, Broker, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Record,
+    Acks, Broker, BrokerError, Consumer, Header, Offsets, Outgoing, Partition, Producer, Record,
     Subscription, TopicSpec,
 };
 
-/// How many batches may wait for the writer.
-const QUEUE: usize = 256;
+/// How much may wait for the writer.
+const ROOM_BYTES: usize = 64 * 1024 * 1024;
 /// How much of the newest records of a partition is kept in memory.
 const TAIL_BYTES: usize = 1024 * 1024;
 const PING_DEADLINE: Duration = Duration::from_secs(2);
@@ -109,12 +110,15 @@ impl LogState {
 }
 
 fn size(record: &Record) -> usize {
-    let headers: usize = record
-        .headers
+    in_memory(record.key.as_ref(), &record.value, &record.headers)
+}
+
+fn in_memory(key: Option<&Bytes>, value: &Bytes, headers: &[Header]) -> usize {
+    let headers: usize = headers
         .iter()
         .map(|h| h.name.len() + h.value.len() + 64)
         .sum();
-    record.value.len() + record.key.as_ref().map_or(0, |key| key.len()) + headers + 128
+    value.len() + key.map_or(0, Bytes::len) + headers + 128
 }
 
 /// What is behind a lock here is whole after every statement, so a panic elsewhere spoils nothing.
@@ -155,7 +159,7 @@ impl EmbeddedBroker {
                 unsaved: HashSet::new(),
             }),
             jobs,
-            room: Arc::new(Semaphore::new(QUEUE)),
+            room: Arc::new(Semaphore::new(ROOM_BYTES)),
             appended: watch::Sender::new(0),
             _lock: lock,
         });
@@ -289,6 +293,7 @@ impl Producer for EmbeddedProducer {
             return Ok(Box::pin(async { Ok(Vec::new()) }));
         }
         let mut placed = Vec::with_capacity(batch.len());
+        let mut room = 0;
         for outgoing in batch {
             let topic = self.shared.topic(&outgoing.topic)?;
             let bytes = outgoing.value.len() + outgoing.key.as_ref().map_or(0, |key| key.len());
@@ -296,6 +301,7 @@ impl Producer for EmbeddedProducer {
                 let topic = outgoing.topic.to_string();
                 return Err(BrokerError::TooLarge { topic, bytes });
             }
+            room += in_memory(outgoing.key.as_ref(), &outgoing.value, &outgoing.headers);
             let count = topic.partitions.len();
             let index = match &outgoing.key {
                 Some(key) => herald_schemas::ids::partition_of(key, count as u32) as usize,
@@ -303,8 +309,9 @@ impl Producer for EmbeddedProducer {
             };
             placed.push((Arc::clone(&topic.partitions[index]), outgoing));
         }
+        // A batch that is larger than all the room waits until it is alone.
         let room = Arc::clone(&self.shared.room)
-            .acquire_owned()
+            .acquire_many_owned(room.min(ROOM_BYTES) as u32)
             .await
             .map_err(|_| stopped())?;
         let (acked, wait) = oneshot::channel();

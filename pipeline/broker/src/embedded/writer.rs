@@ -19,11 +19,14 @@ use crate::{BrokerError, Outgoing, Position, Record, TopicSpec};
 
 /// How many records a transaction holds at the most, so that its first ones are not acked late.
 const TRANSACTION_RECORDS: usize = 4_000;
-/// How long offsets may stay unsaved.
+/// How long offsets may stay unsaved, and how long after a failure it is tried again.
 const OFFSETS_EVERY: Duration = Duration::from_millis(20);
-/// How often old records are looked for, and how many go at once.
+const OFFSETS_AGAIN: Duration = Duration::from_millis(500);
+/// How often old records are looked for, and how many of a partition go at once.
 const CLEAN_EVERY: Duration = Duration::from_secs(10);
 const CLEAN_RECORDS: usize = 10_000;
+/// How soon the next piece goes where there is more.
+const CLEAN_AGAIN: Duration = Duration::from_millis(500);
 const CLEAN_PAGES: u32 = 4_000;
 
 type Acked = oneshot::Sender<Result<Vec<Position>, BrokerError>>;
@@ -56,7 +59,11 @@ pub(super) fn start(
     jobs: Receiver<Job>,
     shared: Arc<Shared>,
 ) -> Result<JoinHandle<()>, BrokerError> {
-    let writer = Writer { connection, shared };
+    let writer = Writer {
+        connection,
+        shared,
+        clean_at: Instant::now() + CLEAN_EVERY,
+    };
     thread::Builder::new()
         .name("embedded-log".to_owned())
         .spawn(move || writer.run(&jobs))
@@ -66,6 +73,8 @@ pub(super) fn start(
 struct Writer {
     connection: Connection,
     shared: Arc<Shared>,
+    /// When old records are looked for next.
+    clean_at: Instant,
 }
 
 /// Appends that are written and wait for their transaction.
@@ -78,9 +87,9 @@ struct Pending {
 
 impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
-        let mut cleaned = Instant::now();
+        let mut wait = OFFSETS_EVERY;
         loop {
-            match jobs.recv_timeout(OFFSETS_EVERY) {
+            match jobs.recv_timeout(wait) {
                 Ok(Job::Append {
                     records,
                     acked,
@@ -97,13 +106,12 @@ impl Writer {
                 }
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(job) => self.other(job),
-                Err(RecvTimeoutError::Timeout) => self.save_offsets(),
+                Err(RecvTimeoutError::Timeout) => wait = self.save_offsets(),
             }
-            if cleaned.elapsed() >= CLEAN_EVERY {
-                cleaned = Instant::now();
-                if let Err(error) = self.clean() {
-                    warn!(%error, "old records not deleted");
-                }
+            if Instant::now() >= self.clean_at
+                && let Err(error) = self.clean()
+            {
+                warn!(%error, "old records not deleted");
             }
         }
         self.save_offsets();
@@ -179,13 +187,17 @@ impl Writer {
         Ok(())
     }
 
-    fn save_offsets(&mut self) {
+    /// Answers when to do so again.
+    fn save_offsets(&mut self) -> Duration {
         if lock(&self.shared.committed).unsaved.is_empty() {
-            return;
+            return OFFSETS_EVERY;
         }
         match self.write(Vec::new(), &mut Pending::default()) {
-            Ok(()) => {}
-            Err(error) => warn!(%error, "offsets not saved; trying again"),
+            Ok(()) => OFFSETS_EVERY,
+            Err(error) => {
+                warn!(%error, "offsets not saved; trying again");
+                OFFSETS_AGAIN
+            }
         }
     }
 
@@ -212,6 +224,7 @@ impl Writer {
         let topics: Vec<_> = lock(&self.shared.topics).values().cloned().collect();
         let now = now_ms();
         let mut deleted = false;
+        self.clean_at = Instant::now() + CLEAN_EVERY;
         for topic in topics {
             for log in &topic.partitions {
                 let Some(retention) = topic.retention else {
@@ -223,6 +236,9 @@ impl Writer {
                 {
                     deleted = true;
                     let mut state = lock(&log.state);
+                    if start - state.start >= CLEAN_RECORDS as i64 {
+                        self.clean_at = Instant::now() + CLEAN_AGAIN;
+                    }
                     state.start = start;
                     while state
                         .tail

@@ -304,6 +304,47 @@ pub async fn closing_commits_what_was_noted<E: Engine>(engine: E) {
     assert_eq!(committed, Offsets::from([(partition, 10)]));
 }
 
+pub async fn a_commit_is_of_what_is_assigned_and_goes_forward_only<E: Engine>(engine: E) {
+    let broker = engine.broker();
+    let (topic, other, group) = (
+        topic(&*broker, 1).await,
+        topic(&*broker, 1).await,
+        unique("g"),
+    );
+    send(&*broker, numbered(&topic, 0..10)).await;
+    let mut consumer = subscribe(&*broker, &[&topic], Some(&group)).await;
+    read(&mut *consumer, 10).await;
+    let [own, other] = [&topic, &other].map(|topic| Partition::new(topic.as_str(), 0));
+    consumer.commit(&Offsets::from([(own.clone(), 7), (other.clone(), 1)]));
+    consumer.commit(&Offsets::from([(own.clone(), 5)]));
+    consumer.close().await;
+    let committed = broker.committed(&group, &[own.clone(), other]).await;
+    assert_eq!(committed.unwrap(), Offsets::from([(own, 7)]));
+}
+
+pub async fn a_turn_is_bounded_in_bytes<E: Engine>(engine: E) {
+    let broker = engine.broker();
+    let mut topics = Vec::new();
+    for _ in 0..4 {
+        let topic = topic(&*broker, 1).await;
+        let batch = (0..10).map(|_| outgoing(&topic, "k", vec![7; 900_000]));
+        send(&*broker, batch.collect()).await;
+        topics.push(topic);
+    }
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let mut consumer = subscribe(&*broker, &topics, Some(&unique("g"))).await;
+    let (mut count, until) = (0, Instant::now() + PATIENCE);
+    while count < 40 {
+        assert!(Instant::now() < until, "{count} of 40 came");
+        if let Turn::Records(records) = consumer.next(SHORT).await.unwrap() {
+            let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+            assert!(bytes < 10_000_000, "{bytes} bytes in one turn");
+            count += records.len();
+        }
+    }
+    consumer.close().await;
+}
+
 pub async fn another_group_reads_everything_for_itself<E: Engine>(engine: E) {
     let broker = engine.broker();
     let topic = topic(&*broker, 2).await;
@@ -543,6 +584,8 @@ macro_rules! contract {
             a_key_keeps_its_order_and_its_partition,
             a_group_goes_on_where_it_committed,
             closing_commits_what_was_noted,
+            a_commit_is_of_what_is_assigned_and_goes_forward_only,
+            a_turn_is_bounded_in_bytes,
             another_group_reads_everything_for_itself,
             starting_late_skips_what_was_there,
             a_paused_partition_is_silent_and_loses_nothing,
