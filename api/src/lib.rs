@@ -218,6 +218,22 @@ pub async fn serve(
         .await
 }
 
+/// Says that the process is alive and not ready yet, to whoever asks before it can serve; until
+/// `ready` resolves.
+pub async fn serve_waiting(
+    listener: TcpListener,
+    ready: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let waiting = make_sync(|_| Fault::unavailable("Waiting for other servers.").into_response());
+    let app = Route::new()
+        .at("/healthz", get(health::alive))
+        .at("/*path", waiting);
+    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
+        .idle_timeout(SILENT_FOR)
+        .run_with_graceful_shutdown(app, ready, Some(Duration::ZERO))
+        .await
+}
+
 /// Answers in time, and in JSON what the framework would answer by itself.
 struct Answered<E> {
     by: E,

@@ -312,7 +312,7 @@ fn providers(config: &Config) -> Result<Providers> {
         }
         // Not repeated: it may hold a token.
         let wrong = || format!("{key} in [provider]");
-        let webhook = ProviderWebhook::new(WebhookSettings {
+        let of_webhook = WebhookSettings {
             name: name.to_owned(),
             url: url
                 .parse()
@@ -323,8 +323,12 @@ fn providers(config: &Config) -> Result<Providers> {
                 .parse()
                 .context("idempotency_header in [provider]")?,
             deadlines,
-        })
-        .with_context(wrong)?;
+        };
+        if !matches!(of_webhook.url.scheme(), "http" | "https") {
+            // Such as localhost:9999, whose scheme is `localhost`.
+            return Err(anyhow!("expected http://… or https://…")).with_context(wrong);
+        }
+        let webhook = ProviderWebhook::new(of_webhook).with_context(wrong)?;
         Ok(Some(Arc::new(webhook)))
     };
     let mut webhooks = Vec::new();

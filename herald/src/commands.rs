@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, absolute},
     sync::Arc,
     time::Duration,
@@ -15,7 +15,10 @@ use herald_runtime::{
     worker::{Shutdown, now},
 };
 use herald_store::Store;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -40,7 +43,8 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     config.store.url = StoreUrl::Sqlite(data.join("store.db"));
     config.schema_registry.url.clear();
     config.topics.partitions = 1;
-    if config.api.keys.is_empty() {
+    let is_known_key = config.api.keys.is_empty();
+    if is_known_key {
         config.api.keys = vec![Secret::known(DEV_KEY)];
     }
     // Opened first: it is what a second process on the same directory fails by.
@@ -48,7 +52,11 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     let listener = bind(&config, listen).await?;
     outside.set_up().await?;
     let inside = outside.inside().await?;
-    welcome(&config, listener.local_addr()?, &data);
+    let address = listener.local_addr()?;
+    welcome(&config, address, &data);
+    if is_known_key && !address.ip().is_loopback() {
+        warn!("anybody who reaches {address} can send, by the key {DEV_KEY}: set API_KEYS");
+    }
     serve(&config, inside, Some(listener), Stage::ALL.to_vec()).await
 }
 
@@ -69,10 +77,19 @@ pub(crate) async fn api(config: Config, listen: Option<SocketAddr>) -> Result<()
     if config.api.keys.is_empty() {
         bail!("no API key: set API_KEYS, or keys in [api]");
     }
-    let listener = bind(&config, listen).await?;
-    let Some(inside) = unless_stopped(start(&config)).await else {
+    let listener = bind(&config, listen).await?.into_std()?;
+    let waiting = TcpListener::from_std(listener.try_clone()?)?;
+    let (is_ready, ready) = oneshot::channel::<()>();
+    let waiting = tokio::spawn(herald_api::serve_waiting(waiting, async {
+        let _ = ready.await;
+    }));
+    let started = unless_stopped(start(&config)).await;
+    drop(is_ready);
+    waiting.await?.context("the API")?;
+    let Some(inside) = started else {
         return Ok(());
     };
+    let listener = TcpListener::from_std(listener)?;
     info!(address = %listener.local_addr()?, "API ready");
     serve(&config, inside?, Some(listener), Vec::new()).await
 }
@@ -194,13 +211,23 @@ fn worker_name() -> String {
 
 fn welcome(config: &Config, address: SocketAddr, data: &Path) {
     let key = config.api.keys.first().map_or("", |key| key.reveal());
-    let base = format!("http://{address}");
+    // One that can be pasted, where it listens on every address.
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    let base = format!("http://{}", SocketAddr::new(host, address.port()));
+    let provider = match config.provider.url.as_str() {
+        "" => "the log, here (NOTIFICATION_PROVIDER_WEBHOOK_URL: elsewhere)",
+        _ => "the provider webhook; channel log: the log, here",
+    };
     let text = format!(
         r#"Herald is ready.
 
   API       {base}/api/v1
   Swagger   {base}/swagger
   API key   {key}
+  Messages  {provider}
   Data      {}
 
 A first notification:

@@ -109,6 +109,16 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 fn start_log(log: &config::Log) -> Result<()> {
+    let words = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in log.level.split(',').filter(|part| !part.contains('=')) {
+        // Else it would be the name of a part of the program, and everything else silent.
+        if !words.contains(&part.trim().to_ascii_lowercase().as_str()) {
+            anyhow::bail!(
+                "level in [log]: {part:?}: expected one of {}",
+                words.join(", ")
+            );
+        }
+    }
     let filter = EnvFilter::try_new(&log.level)
         .map_err(|error| anyhow::anyhow!("level in [log]: {:?}: {error}", log.level))?;
     let registry = tracing_subscriber::registry().with(filter);

@@ -8,6 +8,8 @@ use toml::{Table, Value};
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/herald.toml");
 
 const PREFIX: &str = "HERALD_";
+/// What the project's tests are told, which may stand in the same shell.
+const OF_TESTS: &str = "HERALD_TEST_";
 
 /// How a seed's variable is turned into ours.
 enum Seed {
@@ -103,6 +105,7 @@ pub(crate) fn merge(
     for (name, value) in environment
         .iter()
         .filter(|(name, value)| name.starts_with(PREFIX) && !is_service_link(name, value))
+        .filter(|(name, _)| !name.starts_with(OF_TESTS))
     {
         apply_variable(&mut table, name, value)?;
     }

@@ -22,9 +22,10 @@ impl Provider for LogProvider {
         info!(
             id = %identity.id,
             channel = %identity.channel,
-            recipient = %identity.recipient,
-            subject = message.subject.as_deref(),
-            content = %message.content,
+            // Quoted: a line of a stranger's is not to look like one of ours.
+            recipient = ?identity.recipient,
+            subject = ?message.subject.as_deref().unwrap_or_default(),
+            content = ?message.content,
             "message"
         );
         Reply {

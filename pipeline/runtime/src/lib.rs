@@ -13,6 +13,7 @@
 
 pub mod cancel;
 pub mod catalogs;
+mod complaints;
 mod deliver;
 pub mod inbox;
 mod ledger;

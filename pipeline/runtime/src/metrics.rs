@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use herald_schemas::words::Channel;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use crate::stage::Stage;
+use crate::{complaints::Complaints, stage::Stage};
 
 /// Counters of one process; shared by its stages.
 pub struct Metrics {
@@ -16,6 +16,7 @@ pub struct Metrics {
     restarts: IntCounterVec,
     in_flight: IntGaugeVec,
     provider_latency: HistogramVec,
+    failed_calls: Complaints,
 }
 
 impl Metrics {
@@ -56,6 +57,7 @@ impl Metrics {
             restarts,
             in_flight,
             provider_latency,
+            failed_calls: Complaints::new("calls to a provider fail"),
         }))
     }
 
@@ -90,6 +92,11 @@ impl Metrics {
         self.in_flight
             .with_label_values(&[stage.as_str()])
             .set(records as i64);
+    }
+
+    /// A call failed; who looks into the log is told so, if not of each.
+    pub(crate) fn call_failed(&self, provider: &str, reason: &str) {
+        self.failed_calls.note(provider, reason);
     }
 
     pub(crate) fn called(

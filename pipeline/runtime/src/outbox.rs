@@ -12,6 +12,8 @@ use herald_schemas::{
 };
 use herald_stages::{Output, retry::Ladder};
 
+use crate::complaints::Complaints;
+
 /// Why something could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
@@ -67,6 +69,7 @@ pub struct Outbox {
     codec: Codec,
     topics: TopicTable,
     producer: Arc<dyn Producer>,
+    dead_letters: Complaints,
 }
 
 impl Outbox {
@@ -81,6 +84,7 @@ impl Outbox {
             codec,
             topics: TopicTable::new(topics, ladder),
             producer,
+            dead_letters: Complaints::new("what a stage could not do is a dead letter"),
         })
     }
 
@@ -133,6 +137,7 @@ impl Outbox {
                 self.record(&topics.matches, key.as_bytes(), matched, Vec::new())
             }
             Output::DeadLetter(letter) => {
+                self.dead_letters.note(&letter.stage, &letter.error.message);
                 let (key, headers) = match &letter.identity {
                     Some(identity) => (identity.id.to_string(), headers(identity)),
                     None => (

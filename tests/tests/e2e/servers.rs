@@ -31,6 +31,12 @@ async fn servers_that_come_late_are_waited_for_and_it_is_said(engine: Engine) {
     for process in system.processes() {
         waits(process, "look the schemas up").await;
     }
+    // Alive, and not ready.
+    let client = system.client();
+    client.get("/healthz").await.expect(200);
+    for path in ["/readyz", "/api/v1/notifications"] {
+        client.get(path).await.expect(503);
+    }
     for door in closed.iter_mut().rev() {
         door.open().await;
     }

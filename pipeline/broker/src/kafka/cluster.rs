@@ -10,12 +10,11 @@ use std::{
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     admin::AdminClient,
-    config::{FromClientConfig, FromClientConfigAndContext, RDKafkaLogLevel},
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::task::spawn_blocking;
-use tracing::warn;
 
 use super::{
     errors::{self, failed, failed_for, is_unknown_topic, of_code},
@@ -41,7 +40,7 @@ impl ClientContext for Logged {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, "kafka: {reason}");
+        errors::reported("client", &error, reason);
     }
 }
 
@@ -50,7 +49,7 @@ impl ConsumerContext for Logged {}
 /// The cluster, for everyone who has questions.
 pub(super) struct Cluster {
     pub(super) settings: KafkaSettings,
-    pub(super) admin: AdminClient<rdkafka::client::DefaultClientContext>,
+    pub(super) admin: AdminClient<Logged>,
     asking: Arc<Asking>,
     /// Offsets of a group are asked for in its name.
     groups: Mutex<HashMap<String, Arc<Asking>>>,
@@ -60,7 +59,9 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(settings: KafkaSettings) -> Result<Self, BrokerError> {
-        let admin = AdminClient::from_config(&settings.admin())
+        let admin = settings
+            .admin()
+            .create_with_context(Logged)
             .map_err(|error| failed("cannot make a client", &error))?;
         Ok(Self {
             admin,

@@ -1,9 +1,47 @@
 //! What librdkafka says, in Herald's words.
 
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
 use rdkafka::{config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaErrorCode};
 use tracing::{debug, error, info, warn};
 
 use crate::BrokerError;
+
+/// How often it is said that brokers are away: each client would, whenever it tries.
+const AWAY_EVERY_MS: u64 = 5_000;
+
+/// An error that a client reports by itself, about no call of ours.
+pub(super) fn reported(client: &str, error: &KafkaError, reason: &str) {
+    /// When it was last said that brokers are away, in milliseconds of this process; for all
+    /// clients, as it is one cluster.
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let is_away = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+        )
+    );
+    if is_away {
+        let now = START.elapsed().as_millis() as u64 + AWAY_EVERY_MS;
+        let said = SAID.load(Ordering::Relaxed);
+        let is_due = now.saturating_sub(said) >= AWAY_EVERY_MS;
+        let (order, other) = (Ordering::Relaxed, Ordering::Relaxed);
+        if !is_due || SAID.compare_exchange(said, now, order, other).is_err() {
+            debug!(%error, "kafka {client}: {reason}");
+            return;
+        }
+    }
+    warn!(%error, "kafka {client}: {reason}");
+}
 
 /// An error of a call that is about no topic in particular.
 pub(super) fn failed(what: &str, error: &KafkaError) -> BrokerError {

@@ -132,7 +132,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, "kafka consumer: {reason}");
+        errors::reported("consumer", &error, reason);
     }
 }
 

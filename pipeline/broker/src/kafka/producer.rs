@@ -245,7 +245,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        warn!(%error, "kafka producer: {reason}");
+        errors::reported("producer", &error, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.broken.store(true, Ordering::Relaxed);
         }

@@ -63,6 +63,9 @@ pub(super) async fn attempt(
             .as_ref()
             .map_or("accepted", |failure| failure.kind.as_str());
         metrics.called(channel, provider.name(), outcome, latency);
+        if let Some(failure) = &error {
+            metrics.call_failed(provider.name(), &failure.message);
+        }
         settled.calls.push(Attempt {
             number: attempt,
             step: step as i32,
