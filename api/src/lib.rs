@@ -13,6 +13,7 @@ mod example;
 mod fault;
 mod health;
 mod keys;
+mod metrics;
 mod notifications;
 mod rules;
 mod seed;
@@ -134,6 +135,8 @@ enum Tag {
     FirstSeed,
     /// What could not be processed or delivered.
     DeadLetters,
+    /// How it is going.
+    Operations,
 }
 
 type Routes = (
@@ -148,6 +151,8 @@ type Routes = (
     seed::Rules,
     seed::Logs,
     dead_letters::Routes,
+    metrics::Routes,
+    health::Routes,
 );
 
 /// What stands before every path of the document.
@@ -166,6 +171,8 @@ fn service() -> OpenApiService<Routes, ()> {
         seed::Rules,
         seed::Logs,
         dead_letters::Routes,
+        metrics::Routes,
+        health::Routes,
     );
     OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))
         .description(

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{EventId, NotificationId, UnixMs},
+    ids::{DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, DeadLetter, EventMatched, Failure, Identity, Message},
     words::{Channel, Priority, Status},
 };
@@ -240,10 +240,77 @@ impl CountKey {
     /// Where a row counts.
     pub fn of(row: &NotificationRow) -> Self {
         Self {
-            day: (row.id().unix_ms() / 86_400_000) as i32,
+            day: (row.id().unix_ms() / DAY_MS) as i32,
             status: row.status,
             channel: row.identity.channel,
             priority: row.identity.priority,
         }
+    }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// Longer than anything waits; whoever says that a notification is older has a wrong clock.
+const LONGEST_MS: i64 = 3_650 * DAY_MS;
+
+/// What is counted besides where notifications are; by hours or days since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tally {
+    /// Notifications that were sent in this hour.
+    Sent(i32),
+    /// How many milliseconds those took together, from being accepted to being sent.
+    SentMs(i32),
+    /// Notifications of this day that repeat one of a dead letter.
+    Requeued(i32),
+    /// Dead letters of this day.
+    DeadLetters(i32),
+}
+
+impl Tally {
+    /// The hour of a time.
+    pub fn hour(at: UnixMs) -> i32 {
+        at.div_euclid(HOUR_MS) as i32
+    }
+
+    /// What a row adds to the tallies.
+    pub fn of(row: &NotificationRow) -> [Option<(Self, i64)>; 3] {
+        let identity = &row.identity;
+        let hour = row.sent_at.map(Self::hour);
+        let took = row.sent_at.map(|at| at.saturating_sub(identity.created_at));
+        let took = took.map(|ms| ms.clamp(0, LONGEST_MS));
+        // A producer may name what it repeats; only the API requeues a letter.
+        let requeued = identity.requeued_from.is_some() && identity.source.is_none();
+        let day = (row.id().unix_ms() / DAY_MS) as i32;
+        [
+            hour.map(|hour| (Self::Sent(hour), 1)),
+            hour.zip(took).map(|(hour, ms)| (Self::SentMs(hour), ms)),
+            requeued.then_some((Self::Requeued(day), 1)),
+        ]
+    }
+
+    /// Where a dead letter counts.
+    pub fn of_letter(id: DeadLetterId) -> Self {
+        Self::DeadLetters((id.unix_ms() / DAY_MS) as i32)
+    }
+
+    /// As the store writes it: a word, and the hour or the day.
+    pub const fn parts(self) -> (&'static str, i32) {
+        match self {
+            Self::Sent(hour) => ("sent_in_hour", hour),
+            Self::SentMs(hour) => ("sent_ms_in_hour", hour),
+            Self::Requeued(day) => ("requeued_on_day", day),
+            Self::DeadLetters(day) => ("dead_letters_of_day", day),
+        }
+    }
+
+    /// What [`Tally::parts`] says.
+    pub fn from_parts(word: &str, at: i32) -> Option<Self> {
+        let all = [
+            Self::Sent(at),
+            Self::SentMs(at),
+            Self::Requeued(at),
+            Self::DeadLetters(at),
+        ];
+        all.into_iter().find(|tally| tally.parts().0 == word)
     }
 }

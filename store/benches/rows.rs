@@ -20,7 +20,7 @@ use herald_schemas::{
     words::{Channel, Priority, Status},
 };
 use herald_store::{
-    Claim, Layout, Outcome, Store,
+    Claim, Counted, Layout, Outcome, Store,
     scylla::{ScyllaSettings, ScyllaStore},
     sqlite::SqliteStore,
 };
@@ -267,7 +267,7 @@ fn advance_totals(bencher: Bencher, engine: Engine) {
         .to_vec();
     bencher.bench_local(|| {
         let from = OFFSET[engine as usize].fetch_add(1, Ordering::Relaxed);
-        let advanced = store.advance_totals(0, from, from + 1, &changes);
+        let advanced = store.advance_totals(Counted::Status(0), from, from + 1, &changes, &[]);
         assert!(runtime.block_on(advanced).unwrap());
     });
 }

@@ -18,8 +18,9 @@ use herald_schemas::{
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
-        NotificationRow, Order, Page, RowWrite,
+        NotificationRow, Order, Page, RowWrite, Tally,
     },
+    words::UnknownWord,
 };
 
 pub use layout::Layout;
@@ -193,13 +194,35 @@ impl ScheduledRow {
 /// A place in the order in which scheduled notifications become due.
 pub type Due = (UnixMs, NotificationId);
 
-/// The exact counts of one partition of `status`.
+/// Whose records are counted together: those of one partition of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// Of `status`: where notifications are.
+    Status(i32),
+    /// Of `dead-letters`.
+    DeadLetters(i32),
+}
+
+impl Counted {
+    /// As the store writes it.
+    const fn part(self) -> i32 {
+        match self {
+            Self::Status(partition) => partition,
+            Self::DeadLetters(partition) => -1 - partition,
+        }
+    }
+}
+
+/// The exact counts of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Every record before this offset is counted.
     pub offset: i64,
     /// How many notifications are in each cell.
     pub counts: Vec<(CountKey, i64)>,
+    /// And the rest. What is told by the hour is kept for two days, what is told by the day for as
+    /// long as the rows are.
+    pub tallies: Vec<(Tally, i64)>,
 }
 
 /// A change of the catalog.
@@ -281,19 +304,20 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<NotificationRow>, StoreError>;
 
-    // Exact counts: a row a partition of `status`, written by materialize alone.
+    // Exact counts: by partition, written by materialize alone.
 
     /// The counts of a partition; zero at offset 0 when there are none.
-    async fn totals(&self, partition: i32) -> Result<Totals, StoreError>;
+    async fn totals(&self, of: Counted) -> Result<Totals, StoreError>;
 
-    /// Adds `changes` to the counts and sets their offset, if it still is `from`. False: it is
+    /// Adds to the counts and the tallies and sets their offset, if it still is `from`. False: it is
     /// not, somebody else counts this partition now.
     async fn advance_totals(
         &self,
-        partition: i32,
+        of: Counted,
         from: i64,
         to: i64,
-        changes: &[(CountKey, i64)],
+        counts: &[(CountKey, i64)],
+        tallies: &[(Tally, i64)],
     ) -> Result<bool, StoreError>;
 
     // Claims: written by deliver alone.
@@ -396,6 +420,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes dead letters. Whether one was requeued stays.
     async fn write_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
+    /// Whether there are these dead letters, in their order.
+    async fn has_dead_letters(&self, ids: &[DeadLetterId]) -> Result<Vec<bool>, StoreError>;
+
     /// A dead letter.
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError>;
 
@@ -441,6 +468,46 @@ fn json<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T, S
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Fatal(error.to_string()))
+}
+
+/// What stands in place of a channel and a priority in the row of a tally, whose word stands in
+/// that of a status and whose hour or day in that of a day.
+const OF_ALL: &str = "*";
+
+/// How long a tally by the hour is kept: twice what is looked at.
+const HOURS_KEPT_MS: i64 = 48 * 3_600_000;
+
+/// The row of a count or a tally, read.
+enum Cell {
+    Count(CountKey),
+    Tally(Tally),
+}
+
+impl Cell {
+    fn read(day: i32, status: &str, channel: &str, priority: &str) -> Result<Self, StoreError> {
+        if channel == OF_ALL {
+            let unknown = || StoreError::Fatal(format!("counts: unknown tally {status:?}"));
+            return Ok(Self::Tally(
+                Tally::from_parts(status, day).ok_or_else(unknown)?,
+            ));
+        }
+        let word = |error: UnknownWord| StoreError::Fatal(error.to_string());
+        Ok(Self::Count(CountKey {
+            day,
+            status: status.parse().map_err(word)?,
+            channel: channel.parse().map_err(word)?,
+            priority: priority.parse().map_err(word)?,
+        }))
+    }
+}
+
+impl Totals {
+    fn add(&mut self, cell: Cell, number: i64) {
+        match cell {
+            Cell::Count(key) => self.counts.push((key, number)),
+            Cell::Tally(tally) => self.tallies.push((tally, number)),
+        }
+    }
 }
 
 /// The time, for what is to live from now on.

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use contract::{Engine, LAYOUT, fresh, now, row};
 use herald_schemas::{
     ids::NotificationId,
-    rows::{Filter, Index},
+    rows::{Filter, Index, Tally},
     words::Status,
 };
-use herald_store::{CancelMark, Claim, Race, RaceEnd, Store, StoreError, sqlite::SqliteStore};
+use herald_store::{
+    CancelMark, Claim, Counted, Race, RaceEnd, Store, StoreError, sqlite::SqliteStore,
+};
 use tempfile::TempDir;
 
 struct Sqlite {
@@ -132,6 +134,35 @@ async fn what_is_agreed_about_a_far_time_is_kept_until_then() {
     assert!(claimed[0].cancel_marked);
     let ended = store.end_race(&race, RaceEnd::Sent).await.unwrap();
     assert_eq!(ended, RaceEnd::Cancelled);
+}
+
+#[tokio::test]
+async fn tallies_go_when_nobody_asks_for_them_any_more() {
+    let Sqlite {
+        store,
+        directory: _held,
+    } = Sqlite::start().await.unwrap();
+    let (hour, day) = (Tally::hour(now()), (now() / 86_400_000) as i32);
+    let young = [
+        Tally::Sent(hour - 40),
+        Tally::SentMs(hour),
+        Tally::Requeued(day - 89),
+        Tally::DeadLetters(day - 89),
+    ];
+    let old = [
+        Tally::Sent(hour - 49),
+        Tally::SentMs(hour - 100),
+        Tally::Requeued(day - 91),
+        Tally::DeadLetters(day - 91),
+    ];
+    let all: Vec<(Tally, i64)> = young.iter().chain(&old).map(|tally| (*tally, 1)).collect();
+    let of = Counted::Status(0);
+    let advanced = store.advance_totals(of, 0, 1, &[], &all).await;
+    assert!(advanced.unwrap());
+    store.expire(now()).await.unwrap();
+    let mut left = store.totals(of).await.unwrap().tallies;
+    left.sort_unstable();
+    assert_eq!(left, young.map(|tally| (tally, 1)));
 }
 
 #[tokio::test]

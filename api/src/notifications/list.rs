@@ -4,6 +4,7 @@ use herald_schemas::{
     ids::{BatchId, EventId, NotificationId},
     rows::{Filter, Index, Page},
 };
+use herald_store::Counted;
 use poem_openapi::Object;
 
 use super::show::{Notification, full};
@@ -237,7 +238,7 @@ async fn total(api: &Api, filter: &Filter) -> Result<(i64, bool), Fault> {
 async fn counted(api: &Api, filter: &Filter) -> Result<i64, Fault> {
     let mut total = 0;
     for shard in 0..api.store.layout().await?.status_shards {
-        let totals = api.store.totals(shard as i32).await?;
+        let totals = api.store.totals(Counted::Status(shard as i32)).await?;
         let counts = totals.counts.iter().filter(|(key, _)| {
             let day = i64::from(key.day) * DAY_MS;
             filter.status.is_none_or(|status| key.status == status)

@@ -8,6 +8,7 @@ use herald_schemas::{
     words::Status,
 };
 use herald_stages::snapshot::Snapshot;
+use herald_store::Counted;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -310,7 +311,11 @@ fn merged(pages: Vec<Page<NotificationRow>>, limit: usize) -> Page<NotificationR
 async fn total(api: &Api, statuses: &[Status]) -> Result<i64, Fault> {
     let mut total = 0;
     for shard in 0..api.store.layout().await?.status_shards {
-        let counts = api.store.totals(shard as i32).await?.counts;
+        let counts = api
+            .store
+            .totals(Counted::Status(shard as i32))
+            .await?
+            .counts;
         let counted = counts
             .iter()
             .filter(|(key, _)| statuses.is_empty() || statuses.contains(&key.status));

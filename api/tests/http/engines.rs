@@ -17,14 +17,15 @@ use herald_schemas::{
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
-        NotificationRow, Order, Page, RowWrite,
+        NotificationRow, Order, Page, RowWrite, Tally,
     },
     topics::Topics,
 };
 use herald_stages::retry::Ladder;
 use herald_store::{
-    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, sqlite::SqliteStore,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Counted, Due, KeyClaim, KeyHeld,
+    Layout, Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
+    sqlite::SqliteStore,
 };
 use tempfile::TempDir;
 use tokio::sync::RwLock;
@@ -138,8 +139,10 @@ store! {
     calls(id: NotificationId) -> Vec<Attempt>;
     list_notifications(filter: &Filter, before: Option<NotificationId>, limit: usize)
         -> Page<NotificationRow>;
-    totals(partition: i32) -> Totals;
-    advance_totals(partition: i32, from: i64, to: i64, changes: &[(CountKey, i64)]) -> bool;
+    totals(of: Counted) -> Totals;
+    advance_totals(of: Counted, from: i64, to: i64, counts: &[(CountKey, i64)],
+        tallies: &[(Tally, i64)]) -> bool;
+    has_dead_letters(ids: &[DeadLetterId]) -> Vec<bool>;
     claim(claims: &[Claim], outcomes: &[Outcome]) -> Vec<Claimed>;
     write_events(events: &[(EventId, Event)]) -> ();
     write_matches(matches: &[EventMatched]) -> ();

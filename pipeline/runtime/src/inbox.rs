@@ -43,6 +43,12 @@ impl Inbox {
         }
     }
 
+    /// Whether the registry answers; none where there is none.
+    pub async fn has_registry(&self) -> Option<bool> {
+        let registry = self.registry.as_ref()?;
+        Some(registry.ping().await.is_ok())
+    }
+
     /// The record in these bytes. The outer error is the registry's: it could not be reached; the
     /// inner one is a verdict about the bytes.
     pub async fn decode<R: AvroRecord>(

@@ -3,21 +3,23 @@
 //! The one writer of rows. For each partition of `status`: read the rows, fold the changes in,
 //! advance the exact counts by a compare-and-set on the offset they are true for, write the rows,
 //! commit. The counts go first: a crash in between makes the same records come again, and those
-//! below the counts' offset are folded in without being counted a second time.
+//! below the counts' offset are folded in without being counted a second time. Dead letters are
+//! counted likewise, those that are there already left out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use herald_broker::{Consumer, Offsets, Partition, Record, Revocation, Start, Subscription, Turn};
 use herald_schemas::{
-    ids::{EventId, NotificationId},
+    ids::{DeadLetterId, EventId, NotificationId},
     records::{BatchAccepted, DeadLetter, Event, EventMatched, StatusChanged},
-    rows::NotificationRow,
+    rows::{NotificationRow, Tally},
 };
 use herald_stages::materialize::{Batch, fold};
+use herald_store::Counted;
 use tracing::error;
 
 use crate::{
@@ -58,8 +60,8 @@ pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageE
 
 struct Materializer {
     worker: Worker,
-    /// For each partition of `status` that is ours the offset its counts are true for.
-    counted: HashMap<i32, i64>,
+    /// For each partition that is ours the offset its counts are true for.
+    counted: HashMap<Counted, i64>,
 }
 
 impl Materializer {
@@ -85,8 +87,13 @@ impl Materializer {
 
     /// Every batch is finished before the next turn is asked for, so nothing is in hand here.
     fn let_go(&mut self, revocation: &Revocation) {
-        for partition in revocation.partitions() {
-            self.counted.remove(&partition.index);
+        let topics = &self.worker.topics;
+        for Partition { topic, index } in revocation.partitions() {
+            if **topic == *topics.status() {
+                self.counted.remove(&Counted::Status(*index));
+            } else if **topic == *topics.dead_letters() {
+                self.counted.remove(&Counted::DeadLetters(*index));
+            }
         }
     }
 
@@ -99,7 +106,7 @@ impl Materializer {
         let mut events = Vec::new();
         let mut matches = Vec::new();
         let mut batches = Vec::new();
-        let mut letters = Vec::new();
+        let mut letters: BTreeMap<i32, Vec<(i64, DeadLetter)>> = BTreeMap::new();
         for record in &records {
             let topic = record.partition.topic.as_ref();
             if topic == status_topic {
@@ -121,8 +128,11 @@ impl Materializer {
                 matches.extend(self.decode::<EventMatched>(record).await?);
             } else if topic == batches_topic {
                 batches.extend(self.decode::<BatchAccepted>(record).await?);
-            } else if topic == letters_topic {
-                letters.extend(self.decode::<DeadLetter>(record).await?);
+            } else if topic == letters_topic
+                && let Some(letter) = self.decode::<DeadLetter>(record).await?
+            {
+                let partition = letters.entry(record.partition.index).or_default();
+                partition.push((record.offset, letter));
             }
         }
         let store = &self.worker.store;
@@ -135,8 +145,8 @@ impl Materializer {
         if !batches.is_empty() {
             store.write_batches(&batches).await?;
         }
-        if !letters.is_empty() {
-            store.write_dead_letters(&letters).await?;
+        for (partition, letters) in letters {
+            self.write_letters(partition, letters).await?;
         }
         self.write_status(status).await
     }
@@ -162,14 +172,27 @@ impl Materializer {
         partitions: BTreeMap<i32, Vec<(i64, StatusChanged)>>,
     ) -> Result<(), StageError> {
         let (worker, counted) = (&self.worker, &self.counted);
-        let written: Vec<(i32, i64)> = stream::iter(partitions)
+        let written: Vec<(Counted, i64)> = stream::iter(partitions)
             .map(|(partition, changes)| {
-                write_partition(worker, partition, counted.get(&partition).copied(), changes)
+                let counted = counted.get(&Counted::Status(partition)).copied();
+                write_partition(worker, partition, counted, changes)
             })
             .buffer_unordered(PARTITIONS_AT_ONCE)
             .try_collect()
             .await?;
         self.counted.extend(written);
+        Ok(())
+    }
+
+    async fn write_letters(
+        &mut self,
+        partition: i32,
+        letters: Vec<(i64, DeadLetter)>,
+    ) -> Result<(), StageError> {
+        let of = Counted::DeadLetters(partition);
+        let known = self.counted.get(&of).copied();
+        let counted = write_letters(&self.worker, partition, known, letters).await?;
+        self.counted.insert(of, counted);
         Ok(())
     }
 }
@@ -181,11 +204,11 @@ async fn write_partition(
     partition: i32,
     counted: Option<i64>,
     changes: Vec<(i64, StatusChanged)>,
-) -> Result<(i32, i64), StageError> {
-    let store = &worker.store;
+) -> Result<(Counted, i64), StageError> {
+    let (store, of) = (&worker.store, Counted::Status(partition));
     let counted = match counted {
         Some(offset) => offset,
-        None => store.totals(partition).await?.offset,
+        None => store.totals(of).await?.offset,
     };
     let mut ids: Vec<NotificationId> = changes
         .iter()
@@ -211,17 +234,68 @@ async fn write_partition(
         store.write_notifications(&writes, last + 1).await?;
     }
     if new.is_empty() {
-        return Ok((partition, counted));
+        return Ok((of, counted));
     }
-    let Batch { writes, counts } = fold(&mut rows, new.iter().map(|(_, change)| change));
+    let Batch {
+        writes,
+        counts,
+        tallies,
+    } = fold(&mut rows, new.iter().map(|(_, change)| change));
     if !store
-        .advance_totals(partition, counted, end, &counts)
+        .advance_totals(of, counted, end, &counts, &tallies)
         .await?
     {
+        let partition = Partition::new(worker.topics.status(), partition);
         return Err(StageError::Superseded(partition));
     }
     store.write_notifications(&writes, end).await?;
-    Ok((partition, end))
+    Ok((of, end))
+}
+
+/// Writes the letters of one partition of `dead-letters`; answers the offset its counts are now
+/// true for. A stage that did its work twice gave up twice, under the same id: counted once.
+async fn write_letters(
+    worker: &Worker,
+    partition: i32,
+    counted: Option<i64>,
+    letters: Vec<(i64, DeadLetter)>,
+) -> Result<i64, StageError> {
+    let (store, of) = (&worker.store, Counted::DeadLetters(partition));
+    let counted = match counted {
+        Some(offset) => offset,
+        None => store.totals(of).await?.offset,
+    };
+    let end = letters.last().map_or(counted, |(offset, _)| offset + 1);
+    let new = letters.partition_point(|(offset, _)| *offset < counted);
+    let mut again: Vec<DeadLetter> = letters.into_iter().map(|(_, letter)| letter).collect();
+    let new = again.split_off(new);
+    if !again.is_empty() {
+        store.write_dead_letters(&again).await?;
+    }
+    if new.is_empty() {
+        return Ok(counted);
+    }
+    let ids: Vec<DeadLetterId> = new.iter().map(|letter| letter.id).collect();
+    let there = store.has_dead_letters(&ids).await?;
+    let first_seen: HashSet<DeadLetterId> = ids
+        .into_iter()
+        .zip(there)
+        .filter_map(|(id, is_there)| (!is_there).then_some(id))
+        .collect();
+    let mut tallies: BTreeMap<Tally, i64> = BTreeMap::new();
+    for id in first_seen {
+        *tallies.entry(Tally::of_letter(id)).or_default() += 1;
+    }
+    let tallies: Vec<(Tally, i64)> = tallies.into_iter().collect();
+    if !store
+        .advance_totals(of, counted, end, &[], &tallies)
+        .await?
+    {
+        let partition = Partition::new(worker.topics.dead_letters(), partition);
+        return Err(StageError::Superseded(partition));
+    }
+    store.write_dead_letters(&new).await?;
+    Ok(end)
 }
 
 fn event_id(record: &Record, event: &Event) -> EventId {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use herald_broker::{Broker, BrokerError};
+use herald_broker::{Broker, BrokerError, Partition};
 use herald_registry::RegistryError;
 use herald_schemas::{ids::UnixMs, topics::Topics};
 use herald_stages::Settings;
@@ -48,8 +48,8 @@ pub enum StageError {
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     /// Another process counts this partition now.
-    #[error("partition {0} of status is materialized by another worker")]
-    Superseded(i32),
+    #[error("{0} is materialized by another worker")]
+    Superseded(Partition),
     /// Another process lets what is scheduled in this shard go on now.
     #[error("shard {0} of what is scheduled has another owner")]
     NotOwner(i32),

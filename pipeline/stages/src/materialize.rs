@@ -11,7 +11,7 @@ use std::{
 use herald_schemas::{
     ids::NotificationId,
     records::{Failure, Identity, StatusChanged},
-    rows::{CountKey, NotificationRow, RowWrite},
+    rows::{CountKey, NotificationRow, RowWrite, Tally},
     words::Status,
 };
 
@@ -22,6 +22,8 @@ pub struct Batch {
     pub writes: Vec<RowWrite>,
     /// What is added to the counts; no zeros.
     pub counts: Vec<(CountKey, i64)>,
+    /// What is added to the tallies; no zeros.
+    pub tallies: Vec<(Tally, i64)>,
 }
 
 /// Folds `changes` into `rows` (those that there are, by id; they are brought up to date) and says
@@ -33,6 +35,7 @@ pub fn fold<'a>(
     let mut writes: Vec<RowWrite> = Vec::new();
     let mut places: HashMap<NotificationId, usize> = HashMap::new();
     let mut counts: BTreeMap<CountKey, i64> = BTreeMap::new();
+    let mut tallies: BTreeMap<Tally, i64> = BTreeMap::new();
     for change in changes {
         let id = change.identity.id;
         let before = rows.get(&id);
@@ -45,6 +48,18 @@ pub fn fold<'a>(
             *counts.entry(new).or_default() += 1;
             if let Some(old) = old {
                 *counts.entry(old).or_default() -= 1;
+            }
+        }
+        let (old, new) = (
+            before.map(Tally::of).unwrap_or_default(),
+            Tally::of(&merged),
+        );
+        if old != new {
+            for (tally, number) in new.into_iter().flatten() {
+                *tallies.entry(tally).or_default() += number;
+            }
+            for (tally, number) in old.into_iter().flatten() {
+                *tallies.entry(tally).or_default() -= number;
             }
         }
         let is_new = before.is_none_or(|before| before.identity != merged.identity);
@@ -65,11 +80,16 @@ pub fn fold<'a>(
         write.row = merged.clone();
         rows.insert(id, merged);
     }
-    let counts = counts
-        .into_iter()
-        .filter(|(_, change)| *change != 0)
-        .collect();
-    Batch { writes, counts }
+    Batch {
+        writes,
+        counts: changed(counts),
+        tallies: changed(tallies),
+    }
+}
+
+fn changed<Key>(changes: BTreeMap<Key, i64>) -> Vec<(Key, i64)> {
+    let changes = changes.into_iter();
+    changes.filter(|(_, change)| *change != 0).collect()
 }
 
 /// A row and one more status record.

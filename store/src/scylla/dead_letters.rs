@@ -1,5 +1,7 @@
 //! Dead letters: the whole record, and beside it what a list shows.
 
+use std::collections::HashSet;
+
 use herald_schemas::{
     codec::Codec,
     ids::{DeadLetterId, NotificationId},
@@ -48,6 +50,26 @@ pub(super) async fn write(store: &Connected, letters: &[DeadLetter]) -> Result<(
         .session
         .write(&store.statements.put_dead_letter, rows)
         .await
+}
+
+pub(super) async fn has(store: &Connected, ids: &[DeadLetterId]) -> Result<Vec<bool>, StoreError> {
+    let placed = ids.iter().map(|id| {
+        let place = store.place_of(id.unix_ms(), id.as_bytes());
+        (place, *id.as_bytes())
+    });
+    let found: Vec<(Vec<u8>, Option<i64>)> = store
+        .session
+        .rows_of_ids(&store.statements.get_letters_written, placed)
+        .await?;
+    // Of a letter that is not there, there may be the mark.
+    let there: HashSet<Vec<u8>> = found
+        .into_iter()
+        .filter_map(|(id, written)| written.map(|_| id))
+        .collect();
+    Ok(ids
+        .iter()
+        .map(|id| there.contains(id.as_bytes().as_slice()))
+        .collect())
 }
 
 /// The record and the mark of a row.

@@ -35,7 +35,7 @@ use herald_schemas::{
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
-        NotificationRow, Order, Page, RowWrite,
+        NotificationRow, Order, Page, RowWrite, Tally,
     },
 };
 use tokio::{sync::OnceCell, time::timeout};
@@ -43,8 +43,8 @@ use tokio::{sync::OnceCell, time::timeout};
 pub use self::session::{ScyllaSettings, Tls};
 use self::{session::Session, tables::Statements};
 use crate::{
-    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Counted, Due, KeyClaim, KeyHeld,
+    Layout, Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
 };
 
 /// A keyspace of a ScyllaDB or Cassandra cluster. It is connected to when it is first used, and
@@ -138,18 +138,20 @@ impl Store for ScyllaStore {
         list::notifications(self.connected().await?, filter, before, limit).await
     }
 
-    async fn totals(&self, partition: i32) -> Result<Totals, StoreError> {
-        pipeline::totals(self.connected().await?, partition).await
+    async fn totals(&self, of: Counted) -> Result<Totals, StoreError> {
+        pipeline::totals(self.connected().await?, of).await
     }
 
     async fn advance_totals(
         &self,
-        partition: i32,
+        of: Counted,
         from: i64,
         to: i64,
-        changes: &[(CountKey, i64)],
+        counts: &[(CountKey, i64)],
+        tallies: &[(Tally, i64)],
     ) -> Result<bool, StoreError> {
-        pipeline::advance_totals(self.connected().await?, partition, from, to, changes).await
+        let store = self.connected().await?;
+        pipeline::advance_totals(store, of, (from, to), counts, tallies).await
     }
 
     async fn claim(
@@ -249,6 +251,10 @@ impl Store for ScyllaStore {
 
     async fn write_dead_letters(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         dead_letters::write(self.connected().await?, letters).await
+    }
+
+    async fn has_dead_letters(&self, ids: &[DeadLetterId]) -> Result<Vec<bool>, StoreError> {
+        dead_letters::has(self.connected().await?, ids).await
     }
 
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError> {

@@ -1,38 +1,39 @@
 //! What the pipeline keeps besides notifications: exact counts, claims, batches.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use herald_schemas::{
     ids::{BatchId, NotificationId, UnixMs, partition_of},
     records::BatchAccepted,
-    rows::CountKey,
-    words::UnknownWord,
+    rows::{CountKey, Tally},
 };
 use scylla::{
     serialize::row::SerializeRow, statement::prepared::PreparedStatement, value::MaybeUnset,
 };
 
-use super::{Connected, session::Place, ttl};
-use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, now, to_json};
+use super::{Connected, FOR_EVER, session::Place, ttl};
+use crate::{
+    Cell, Claim, Claimed, Counted, HOURS_KEPT_MS, OF_ALL, Outcome, StoreError, Totals, json, now,
+    to_json,
+};
 
 /// How many days one statement asks for: ScyllaDB takes no more keys.
 const DAYS_AT_ONCE: usize = 100;
 
-/// A cell of the counts as it lies in the table.
-type Count = (i32, String, String, String, Option<i64>);
+/// What stands in the row of a count or a tally: day, status, channel and priority.
+type Key<'a> = (i32, &'a str, &'a str, &'a str);
 
-fn count((day, status, channel, priority, number): Count) -> Result<(CountKey, i64), StoreError> {
-    let word = |error: UnknownWord| StoreError::Fatal(error.to_string());
-    let key = CountKey {
-        day,
-        status: status.parse().map_err(word)?,
-        channel: channel.parse().map_err(word)?,
-        priority: priority.parse().map_err(word)?,
-    };
-    Ok((key, number.unwrap_or(0)))
+fn count_key(key: &CountKey) -> Key<'static> {
+    let (status, channel) = (key.status.as_str(), key.channel.as_str());
+    (key.day, status, channel, key.priority.as_str())
 }
 
-pub(super) async fn totals(store: &Connected, partition: i32) -> Result<Totals, StoreError> {
+fn tally_key(tally: &Tally) -> Key<'static> {
+    let (word, at) = tally.parts();
+    (at, word, OF_ALL, OF_ALL)
+}
+
+pub(super) async fn totals(store: &Connected, of: Counted) -> Result<Totals, StoreError> {
     type Row = (
         Option<i64>,
         Option<i32>,
@@ -43,64 +44,84 @@ pub(super) async fn totals(store: &Connected, partition: i32) -> Result<Totals, 
     );
     let rows: Vec<Row> = store
         .session
-        .all_rows(&store.statements.get_totals, (partition,))
+        .all_rows(&store.statements.get_totals, (of.part(),))
         .await?;
     // Beyond some thousand cells the counts may advance between two pages: true for the first.
     let offset = rows.iter().map(|row| row.0.unwrap_or(0)).min();
-    let cells = rows
-        .into_iter()
-        .filter_map(|(_, day, status, channel, priority, number)| {
-            Some((day?, status?, channel?, priority?, number))
-        });
-    Ok(Totals {
+    let mut totals = Totals {
         offset: offset.unwrap_or(0),
-        counts: cells.map(count).collect::<Result<_, _>>()?,
-    })
+        ..Totals::default()
+    };
+    for row in rows {
+        if let (_, Some(day), Some(status), Some(channel), Some(priority), Some(number)) = row {
+            totals.add(Cell::read(day, &status, &channel, &priority)?, number);
+        }
+    }
+    Ok(totals)
 }
 
 pub(super) async fn advance_totals(
     store: &Connected,
-    partition: i32,
-    from: i64,
-    to: i64,
-    changes: &[(CountKey, i64)],
+    of: Counted,
+    (from, to): (i64, i64),
+    counts: &[(CountKey, i64)],
+    tallies: &[(Tally, i64)],
 ) -> Result<bool, StoreError> {
-    let statements = &store.statements;
-    let days: BTreeSet<i32> = changes.iter().map(|(key, _)| key.day).collect();
-    let mut counts: HashMap<CountKey, i64> = HashMap::new();
-    for days in days.into_iter().collect::<Vec<_>>().chunks(DAYS_AT_ONCE) {
-        let rows: Vec<Count> = store
-            .session
-            .all_rows(&statements.get_counts, (partition, days))
-            .await?;
-        for row in rows {
-            let (key, number) = count(row)?;
-            counts.insert(key, number);
-        }
+    let (part, now) = (of.part(), now());
+    let until = |kept_ms: i64| ttl(now.saturating_add(kept_ms), now);
+    let of_hours = until(HOURS_KEPT_MS);
+    let of_days = until(store.layout.retention_ms());
+    // Each with how long it is kept.
+    let mut changes: BTreeMap<Key<'_>, (i32, i64)> = BTreeMap::new();
+    for (key, change) in counts {
+        let (_, number) = changes.entry(count_key(key)).or_insert((FOR_EVER, 0));
+        *number += change;
     }
-    for (key, change) in changes {
-        *counts.entry(*key).or_default() += change;
+    for (tally, change) in tallies {
+        let kept = match tally {
+            Tally::Sent(_) | Tally::SentMs(_) => of_hours,
+            Tally::Requeued(_) | Tally::DeadLetters(_) => of_days,
+        };
+        let (_, number) = changes.entry(tally_key(tally)).or_insert((kept, 0));
+        *number += change;
     }
+    let known = known(store, part, changes.keys().map(|key| key.0)).await?;
     // Read before, written under the condition that nothing changed since.
     type Write<'s> = (&'s PreparedStatement, Box<dyn SerializeRow + Send + Sync>);
+    let statements = &store.statements;
     let advance: Write<'_> = match from {
-        0 => (&statements.first_totals, Box::new((to, partition))),
-        _ => (&statements.next_totals, Box::new((to, partition, from))),
+        0 => (&statements.first_totals, Box::new((to, part))),
+        _ => (&statements.next_totals, Box::new((to, part, from))),
     };
     let mut writes = vec![advance];
-    let changed: BTreeSet<CountKey> = changes.iter().map(|(key, _)| *key).collect();
-    for key in changed {
-        let values = (
-            counts.get(&key).copied().unwrap_or(0),
-            partition,
-            key.day,
-            key.status.as_str(),
-            key.channel.as_str(),
-            key.priority.as_str(),
-        );
+    for ((day, status, channel, priority), (kept, change)) in changes {
+        let place = [status, channel, priority].map(str::to_owned);
+        let number = known.get(&(day, place)).copied().unwrap_or(0) + change;
+        let values = (kept, number, part, day, status, channel, priority);
         writes.push((&statements.put_count, Box::new(values)));
     }
     store.session.apply(writes).await
+}
+
+/// The cells of some days and hours, as they stand.
+async fn known(
+    store: &Connected,
+    part: i32,
+    days: impl Iterator<Item = i32>,
+) -> Result<HashMap<(i32, [String; 3]), i64>, StoreError> {
+    type Row = (i32, String, String, String, Option<i64>);
+    let days: BTreeSet<i32> = days.collect();
+    let mut known = HashMap::new();
+    for days in days.into_iter().collect::<Vec<_>>().chunks(DAYS_AT_ONCE) {
+        let rows: Vec<Row> = store
+            .session
+            .all_rows(&store.statements.get_counts, (part, days))
+            .await?;
+        for (day, status, channel, priority, number) in rows {
+            known.insert((day, [status, channel, priority]), number.unwrap_or(0));
+        }
+    }
+    Ok(known)
 }
 
 impl Connected {

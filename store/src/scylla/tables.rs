@@ -42,7 +42,8 @@ const MIGRATIONS: &[&[&str]] = &[
         kind text, bucket bigint, until bigint,
         PRIMARY KEY (kind, bucket)
     ) WITH CLUSTERING ORDER BY (bucket DESC)",
-        // The exact counts of a partition of `status`, true for the offset `at`. Conditional only.
+        // The exact counts of a partition, true for the offset `at`. `*` as channel and priority: a
+        // tally, its word in `status` and its hour or day in `day`. Conditional only.
         "CREATE TABLE IF NOT EXISTS ks.totals (
         part int, at bigint static,
         day int, status text, channel text, priority text, number bigint,
@@ -378,7 +379,7 @@ statements! {
     prepare_once first_totals = "UPDATE ks.totals SET at = ? WHERE part = ? IF at = null";
     prepare_once next_totals = "UPDATE ks.totals SET at = ? WHERE part = ? IF at = ?";
     prepare_once put_count =
-        "UPDATE ks.totals SET number = ?
+        "UPDATE ks.totals USING TTL ? SET number = ?
          WHERE part = ? AND day = ? AND status = ? AND channel = ? AND priority = ?";
     prepare put_claim =
         "UPDATE ks.claims USING TTL ? SET worker = ?, outcome = ?
@@ -433,6 +434,10 @@ statements! {
     prepare put_dead_letter =
         "UPDATE ks.dead_letters USING TTL ? SET body = ?, head = ?
          WHERE bucket = ? AND shard = ? AND id = ?";
+    /// The head is written with the body, and it is short.
+    prepare get_letters_written =
+        "SELECT id, WRITETIME(head) FROM ks.dead_letters
+         WHERE bucket = ? AND shard = ? AND id IN ?";
     prepare note_requeued =
         "UPDATE ks.dead_letters USING TTL ? SET requeued_as = ?
          WHERE bucket = ? AND shard = ? AND id = ?";

@@ -39,6 +39,13 @@ pub(super) fn write(
     Ok(())
 }
 
+pub(super) fn has(connection: &Connection, ids: &[DeadLetterId]) -> Result<Vec<bool>, StoreError> {
+    let mut there =
+        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?)")?;
+    let mut has = |id: &DeadLetterId| there.query_row([id.as_bytes()], |row| row.get(0));
+    Ok(ids.iter().map(&mut has).collect::<Result<_, _>>()?)
+}
+
 fn row(
     codec: &Codec,
     record: &[u8],

@@ -26,7 +26,7 @@ use herald_schemas::{
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
-        NotificationRow, Order, Page, RowWrite,
+        NotificationRow, Order, Page, RowWrite, Tally,
     },
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -34,8 +34,8 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use self::file::File;
 use crate::{
-    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Due, KeyClaim, KeyHeld, Layout,
-    Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, now,
+    CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Counted, Due, KeyClaim, KeyHeld,
+    Layout, Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, now,
 };
 
 /// A store in one file.
@@ -158,23 +158,24 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn totals(&self, partition: i32) -> Result<Totals, StoreError> {
+    async fn totals(&self, of: Counted) -> Result<Totals, StoreError> {
         self.file
-            .read(move |connection| pipeline::totals(connection, partition))
+            .read(move |connection| pipeline::totals(connection, of))
             .await
     }
 
     async fn advance_totals(
         &self,
-        partition: i32,
+        of: Counted,
         from: i64,
         to: i64,
-        changes: &[(CountKey, i64)],
+        counts: &[(CountKey, i64)],
+        tallies: &[(Tally, i64)],
     ) -> Result<bool, StoreError> {
-        let changes = changes.to_vec();
+        let (counts, tallies) = (counts.to_vec(), tallies.to_vec());
         self.file
             .write(move |connection| {
-                pipeline::advance_totals(connection, partition, from, to, &changes)
+                pipeline::advance_totals(connection, of, from, to, &counts, &tallies)
             })
             .await
     }
@@ -330,6 +331,13 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn has_dead_letters(&self, ids: &[DeadLetterId]) -> Result<Vec<bool>, StoreError> {
+        let ids = ids.to_vec();
+        self.file
+            .read(move |connection| dead_letters::has(connection, &ids))
+            .await
+    }
+
     async fn dead_letter(&self, id: DeadLetterId) -> Result<Option<DeadLetterRow>, StoreError> {
         let codec = self.codec.clone();
         self.file
@@ -390,6 +398,7 @@ const EXPIRED_AT_ONCE: usize = 500;
 fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), StoreError> {
     notifications::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     pipeline::expire(connection, now_ms - layout.retention_ms(), EXPIRED_AT_ONCE)?;
+    pipeline::expire_tallies(connection, now_ms, layout.retention_ms())?;
     keys::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     cancels::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     // Freed pages go back to the file system, a piece at a time.

@@ -3,42 +3,42 @@
 use herald_schemas::{
     ids::{BatchId, EventId, UnixMs},
     records::BatchAccepted,
-    rows::CountKey,
-    words::UnknownWord,
+    rows::{CountKey, Tally},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{Claim, Claimed, Outcome, StoreError, Totals, json, to_json};
+use crate::{
+    Cell, Claim, Claimed, Counted, HOURS_KEPT_MS, OF_ALL, Outcome, StoreError, Totals, json,
+    to_json,
+};
 
-fn counted_to(connection: &Connection, partition: i32) -> Result<i64, StoreError> {
+fn counted_to(connection: &Connection, part: i32) -> Result<i64, StoreError> {
     let offset = connection
         .prepare_cached("SELECT at FROM totals WHERE part = ?")?
-        .query_row([partition], |row| row.get(0))
+        .query_row([part], |row| row.get(0))
         .optional()?;
     Ok(offset.unwrap_or(0))
 }
 
-pub(super) fn totals(connection: &Connection, partition: i32) -> Result<Totals, StoreError> {
-    let word = |error: UnknownWord| StoreError::Fatal(error.to_string());
+pub(super) fn totals(connection: &Connection, of: Counted) -> Result<Totals, StoreError> {
+    let part = of.part();
     // Both of one moment.
     connection.execute_batch("BEGIN")?;
     let read = || {
-        let offset = counted_to(connection, partition)?;
+        let mut totals = Totals {
+            offset: counted_to(connection, part)?,
+            ..Totals::default()
+        };
         let mut statement = connection.prepare_cached(
             "SELECT day, status, channel, priority, number FROM counts WHERE part = ? AND number <> 0",
         )?;
-        let mut rows = statement.query([partition])?;
-        let mut counts = Vec::new();
+        let mut rows = statement.query([part])?;
         while let Some(row) = rows.next()? {
-            let key = CountKey {
-                day: row.get(0)?,
-                status: row.get::<_, String>(1)?.parse().map_err(word)?,
-                channel: row.get::<_, String>(2)?.parse().map_err(word)?,
-                priority: row.get::<_, String>(3)?.parse().map_err(word)?,
-            };
-            counts.push((key, row.get(4)?));
+            let text = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+            let cell = Cell::read(row.get(0)?, text(1)?, text(2)?, text(3)?)?;
+            totals.add(cell, row.get(4)?);
         }
-        Ok(Totals { offset, counts })
+        Ok(totals)
     };
     let answer = read();
     connection.execute_batch("COMMIT")?;
@@ -47,30 +47,36 @@ pub(super) fn totals(connection: &Connection, partition: i32) -> Result<Totals, 
 
 pub(super) fn advance_totals(
     connection: &Connection,
-    partition: i32,
+    of: Counted,
     from: i64,
     to: i64,
-    changes: &[(CountKey, i64)],
+    counts: &[(CountKey, i64)],
+    tallies: &[(Tally, i64)],
 ) -> Result<bool, StoreError> {
-    if counted_to(connection, partition)? != from {
+    let part = of.part();
+    if counted_to(connection, part)? != from {
         return Ok(false);
     }
     connection
         .prepare_cached("INSERT OR REPLACE INTO totals VALUES (?, ?)")?
-        .execute([i64::from(partition), to])?;
+        .execute([i64::from(part), to])?;
     let mut add = connection.prepare_cached(
         "INSERT INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO UPDATE SET number = number + ?6",
     )?;
-    for (key, change) in changes {
+    for (key, change) in counts {
         add.execute(params![
-            partition,
+            part,
             key.day,
             key.status.as_str(),
             key.channel.as_str(),
             key.priority.as_str(),
             change
         ])?;
+    }
+    for (tally, change) in tallies {
+        let (word, at) = tally.parts();
+        add.execute(params![part, at, word, OF_ALL, OF_ALL, change])?;
     }
     Ok(true)
 }
@@ -135,6 +141,28 @@ pub(super) fn batch(
         .query_row([id.as_bytes()], |row| row.get(0))
         .optional()?;
     body.map(|text| json("batches.body", &text)).transpose()
+}
+
+/// Takes away the tallies that are too old.
+pub(super) fn expire_tallies(
+    connection: &Connection,
+    now: UnixMs,
+    retention_ms: i64,
+) -> Result<(), StoreError> {
+    let first_hour = Tally::hour(now - HOURS_KEPT_MS);
+    let first_day = Tally::hour(now - retention_ms).div_euclid(24);
+    let old = [
+        Tally::Sent(first_hour),
+        Tally::SentMs(first_hour),
+        Tally::Requeued(first_day),
+        Tally::DeadLetters(first_day),
+    ];
+    let mut delete = connection
+        .prepare_cached("DELETE FROM counts WHERE channel = ? AND status = ? AND day < ?")?;
+    for (word, first) in old.map(Tally::parts) {
+        delete.execute(params![OF_ALL, word, first])?;
+    }
+    Ok(())
 }
 
 /// Takes away what was made before a time. A notification's claims stay as long as it does, which

@@ -36,6 +36,11 @@ fn letter(at: i64, n: i64) -> DeadLetter {
 pub async fn dead_letters_keep_their_bytes(store: Arc<dyn Store>) {
     let start = now() - 100;
     let letters: Vec<DeadLetter> = (0..5).map(|n| letter(start + n, n)).collect();
+    let ids: Vec<DeadLetterId> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(store.has_dead_letters(&ids).await.unwrap(), [false; 5]);
+    store.write_dead_letters(&letters[1..]).await.unwrap();
+    let there = [false, true, true, true, true];
+    assert_eq!(store.has_dead_letters(&ids).await.unwrap(), there);
     store.write_dead_letters(&letters).await.unwrap();
     let requeued = NotificationId::random();
     store
@@ -57,6 +62,8 @@ pub async fn dead_letters_keep_their_bytes(store: Arc<dyn Store>) {
     // A mark of what is not there makes no letter.
     store.note_requeued(&[(unknown, requeued)]).await.unwrap();
     assert_eq!(store.dead_letter(unknown).await.unwrap(), None);
+    let there = store.has_dead_letters(&[unknown, letters[3].id]).await;
+    assert_eq!(there.unwrap(), [false, true]);
 }
 
 async fn list_letters(

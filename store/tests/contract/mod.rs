@@ -22,10 +22,12 @@ use herald_schemas::{
     catalog::Kind,
     ids::{BatchId, DeadLetterId, EventId, NotificationId, RuleId},
     records::{Attempt, DeadLetter, Event, EventMatched, Failure, Identity, Message, RuleOutcome},
-    rows::{CountKey, Filter, Index, NotificationRow, RowWrite},
+    rows::{CountKey, Filter, Index, NotificationRow, RowWrite, Tally},
     words::{Channel, Priority, Status},
 };
-use herald_store::{CatalogChange, CatalogOutcome, Claim, Layout, Outcome, Store, StoreError};
+use herald_store::{
+    CatalogChange, CatalogOutcome, Claim, Counted, Layout, Outcome, Store, StoreError,
+};
 use uuid::Uuid;
 
 pub const LAYOUT: Layout = Layout {
@@ -429,34 +431,30 @@ fn shows(filter: &Filter, row: &NotificationRow) -> bool {
             .is_none_or(|index| Index::of(&row.identity).contains(index))
 }
 
-pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: Arc<dyn Store>) {
-    let key = |status| CountKey {
+fn key(status: Status) -> CountKey {
+    CountKey {
         day: 1,
         status,
         channel: Channel::Sms,
         priority: Priority::High,
-    };
+    }
+}
+
+pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: Arc<dyn Store>) {
     let (pending, sent) = (key(Status::Pending), key(Status::Sent));
-    assert!(
-        store
-            .advance_totals(0, 0, 10, &[(pending, 3)])
-            .await
-            .unwrap()
-    );
-    assert!(
-        !store
-            .advance_totals(0, 0, 10, &[(pending, 3)])
-            .await
-            .unwrap()
-    );
-    assert!(
-        store
-            .advance_totals(0, 10, 20, &[(pending, -3), (sent, 3)])
-            .await
-            .unwrap()
-    );
-    assert!(store.advance_totals(1, 0, 5, &[(sent, 1)]).await.unwrap());
-    let totals = store.totals(0).await.unwrap();
+    let advance = async |of, from, to, counts: &[(CountKey, i64)], tallies: &[(Tally, i64)]| {
+        let advanced = store.advance_totals(of, from, to, counts, tallies);
+        advanced.await.unwrap()
+    };
+    let of = Counted::Status(0);
+    let hour = Tally::hour(now());
+    let (tally, sum) = (Tally::Sent(hour), Tally::SentMs(hour));
+    assert!(advance(of, 0, 10, &[(pending, 3)], &[(tally, 1), (sum, 7)]).await);
+    assert!(!advance(of, 0, 10, &[(pending, 3)], &[(tally, 1)]).await);
+    let later = [(pending, -3), (sent, 3)];
+    assert!(advance(of, 10, 20, &later, &[(tally, 2), (sum, -2)]).await);
+    assert!(advance(Counted::Status(1), 0, 5, &[(sent, 1)], &[]).await);
+    let totals = store.totals(of).await.unwrap();
     assert_eq!(totals.offset, 20);
     let counts: Vec<_> = totals
         .counts
@@ -464,21 +462,32 @@ pub async fn counts_advance_only_from_the_offset_they_are_true_for(store: Arc<dy
         .filter(|(_, number)| *number != 0)
         .collect();
     assert_eq!(counts, [(sent, 3)]);
-    assert_eq!(store.totals(2).await.unwrap().offset, 0);
+    let mut tallies = totals.tallies;
+    tallies.sort_unstable();
+    assert_eq!(tallies, [(tally, 3), (sum, 5)]);
+    assert_eq!(store.totals(Counted::Status(2)).await.unwrap().offset, 0);
+}
+
+pub async fn every_partition_of_every_topic_has_its_own_counts(store: Arc<dyn Store>) {
+    let all = [0, 1].map(|n| [Counted::Status(n), Counted::DeadLetters(n)]);
+    let letters = Tally::DeadLetters((now() / 86_400_000) as i32);
+    for (n, of) in (1..).zip(all.into_iter().flatten()) {
+        let advanced = store.advance_totals(of, 0, n, &[], &[(letters, n)]).await;
+        assert!(advanced.unwrap(), "{of:?}");
+    }
+    for (n, of) in (1..).zip(all.into_iter().flatten()) {
+        let totals = store.totals(of).await.unwrap();
+        assert_eq!((totals.offset, totals.tallies), (n, vec![(letters, n)]));
+    }
 }
 
 pub async fn of_many_that_count_at_once_one_does(store: Arc<dyn Store>) {
-    let key = CountKey {
-        day: 1,
-        status: Status::Pending,
-        channel: Channel::Sms,
-        priority: Priority::High,
-    };
+    let of = Counted::Status(0);
     for round in 0..3 {
         let one = || async {
-            let changes = [(key, 1)];
+            let changes = [(key(Status::Pending), 1)];
             store
-                .advance_totals(0, round * 10, round * 10 + 10, &changes)
+                .advance_totals(of, round * 10, round * 10 + 10, &changes, &[])
                 .await
         };
         // Where many contend, one may also be told to come again.
@@ -491,7 +500,7 @@ pub async fn of_many_that_count_at_once_one_does(store: Arc<dyn Store>) {
         if won == 0 {
             let _ = one().await;
         }
-        let totals = store.totals(0).await.unwrap();
+        let totals = store.totals(of).await.unwrap();
         assert_eq!(
             (totals.offset, totals.counts[0].1),
             (round * 10 + 10, round + 1)
@@ -724,6 +733,7 @@ macro_rules! contract {
             a_time_far_in_the_future_is_kept_like_any_other,
             a_span_without_time_has_nothing,
             counts_advance_only_from_the_offset_they_are_true_for,
+            every_partition_of_every_topic_has_its_own_counts,
             of_many_that_count_at_once_one_does,
             a_claim_learns_of_the_newest_outcome,
             claims_of_many_recipients_are_answered_in_their_order,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use herald_schemas::{
     ids::NotificationId,
     records::{Attempt, Identity, Message, StatusChanged},
-    rows::{CountKey, NotificationRow},
+    rows::{CountKey, NotificationRow, Tally},
     words::{Channel, Priority, Status},
 };
 use herald_stages::materialize::{Batch, fold, merge};
@@ -201,6 +201,7 @@ struct Kept {
     rows: HashMap<NotificationId, NotificationRow>,
     calls: BTreeSet<(NotificationId, i32, i32)>,
     counts: BTreeMap<CountKey, i64>,
+    tallies: BTreeMap<Tally, i64>,
 }
 
 impl Kept {
@@ -209,7 +210,11 @@ impl Kept {
         for changes in batches {
             // What materialize does: read, fold, write.
             let mut rows = kept.rows.clone();
-            let Batch { writes, counts } = fold(&mut rows, changes);
+            let Batch {
+                writes,
+                counts,
+                tallies,
+            } = fold(&mut rows, changes);
             for write in writes {
                 let id = write.row.id();
                 for call in &write.calls {
@@ -230,6 +235,11 @@ impl Kept {
                 *kept.counts.entry(cell).or_default() += change;
             }
             kept.counts.retain(|_, count| *count != 0);
+            for (tally, change) in tallies {
+                assert_ne!(change, 0);
+                *kept.tallies.entry(tally).or_default() += change;
+            }
+            kept.tallies.retain(|_, number| *number != 0);
             assert_eq!(kept.rows, rows, "what is written is what was folded");
         }
         kept
@@ -242,6 +252,12 @@ fn counted_once(kept: &Kept) -> TestCaseResult {
         *expected.entry(CountKey::of(row)).or_default() += 1;
     }
     prop_assert_eq!(&kept.counts, &expected);
+    let mut expected: BTreeMap<Tally, i64> = BTreeMap::new();
+    for (tally, number) in kept.rows.values().flat_map(Tally::of).flatten() {
+        *expected.entry(tally).or_default() += number;
+    }
+    expected.retain(|_, number| *number != 0);
+    prop_assert_eq!(&kept.tallies, &expected);
     Ok(())
 }
 
@@ -267,9 +283,9 @@ proptest! {
         let before = rows.clone();
         // As after a crash, from anywhere.
         for from in 0..all.len() {
-            let Batch { writes, counts } = fold(&mut rows, &all[from..]);
+            let Batch { writes, counts, tallies } = fold(&mut rows, &all[from..]);
             prop_assert_eq!(&rows, &before);
-            prop_assert_eq!(&counts, &[]);
+            prop_assert_eq!((&counts[..], &tallies[..]), (&[][..], &[][..]));
             // Calls are written again, under their own number and step; nothing else is new.
             prop_assert!(writes.iter().all(|w| !w.is_new && !w.writes_message && !w.calls.is_empty()));
         }
@@ -326,7 +342,7 @@ fn a_batch_writes_each_row_once_and_counts_where_it_ends() {
         ..of(Status::Sent, 1, 5)
     };
     let mut rows = HashMap::new();
-    let Batch { writes, counts } = fold(&mut rows, [&first, &sent]);
+    let Batch { writes, counts, .. } = fold(&mut rows, [&first, &sent]);
     assert_eq!(writes.len(), 1);
     assert_eq!((writes[0].is_new, writes[0].writes_message), (true, true));
     assert_eq!(
@@ -350,4 +366,86 @@ fn a_batch_writes_each_row_once_and_counts_where_it_ends() {
         .map(|(cell, n)| (cell.status, n))
         .collect();
     assert_eq!(moved, [(Status::Pending, -1), (Status::Sent, 1)]);
+}
+
+/// A notification that was accepted at 1,000 and sent at `at`.
+fn sent(at: i64, identity: Identity) -> NotificationRow {
+    let change = StatusChanged {
+        identity: Identity {
+            created_at: 1_000,
+            ..identity
+        },
+        at,
+        ..of(Status::Sent, 1, 0)
+    };
+    merge(None, &change)
+}
+
+#[test]
+fn how_long_it_took_is_told_by_the_hour_in_which_it_was_sent() {
+    let hour = 3_600_000;
+    for (at, expected) in [
+        (1_250, [(Tally::Sent(0), 1), (Tally::SentMs(0), 250)]),
+        (
+            5 * hour,
+            [(Tally::Sent(5), 1), (Tally::SentMs(5), 5 * hour - 1_000)],
+        ),
+        // Clocks that do not agree.
+        (900, [(Tally::Sent(0), 1), (Tally::SentMs(0), 0)]),
+    ] {
+        let told: Vec<_> = Tally::of(&sent(at, identity()))
+            .into_iter()
+            .flatten()
+            .collect();
+        assert_eq!(told, expected, "{at}");
+    }
+    for created_at in [i64::MIN, i64::MAX] {
+        let mut row = sent(hour, identity());
+        row.identity.created_at = created_at;
+        let told = Tally::of(&row).into_iter().flatten();
+        assert!(
+            told.map(|(_, number)| number)
+                .all(|n| (0..400_000_000_000).contains(&n))
+        );
+    }
+}
+
+#[test]
+fn only_what_the_api_has_requeued_is_a_requeued_letter() {
+    let repeats = Identity {
+        requeued_from: Some(id(7)),
+        source: None,
+        ..identity()
+    };
+    let told = |identity| {
+        let row = merge(
+            None,
+            &StatusChanged {
+                identity,
+                ..of(Status::Pending, 0, 0)
+            },
+        );
+        Tally::of(&row).into_iter().flatten().collect::<Vec<_>>()
+    };
+    let day = (repeats.id.unix_ms() / 86_400_000) as i32;
+    assert_eq!(told(repeats.clone()), [(Tally::Requeued(day), 1)]);
+    let by_a_producer = Identity {
+        source: some("notifications.high/0/7"),
+        ..repeats
+    };
+    assert_eq!(told(by_a_producer), []);
+}
+
+#[test]
+fn every_tally_reads_back_as_it_is_written() {
+    for tally in [
+        Tally::Sent(-1),
+        Tally::SentMs(0),
+        Tally::Requeued(7),
+        Tally::DeadLetters(i32::MAX),
+    ] {
+        let (word, at) = tally.parts();
+        assert_eq!(Tally::from_parts(word, at), Some(tally));
+    }
+    assert_eq!(Tally::from_parts("sent", 1), None);
 }

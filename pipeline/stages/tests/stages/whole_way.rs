@@ -186,7 +186,7 @@ impl Way {
     /// What materialize makes of it all.
     fn end(mut self) -> String {
         let mut rows: HashMap<NotificationId, NotificationRow> = HashMap::new();
-        let Batch { writes, counts } = fold(&mut rows, &self.log.statuses);
+        let Batch { writes, counts, .. } = fold(&mut rows, &self.log.statuses);
         for write in &writes {
             self.log.say("materialize → row", &row(&write.row));
         }
