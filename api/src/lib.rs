@@ -21,6 +21,7 @@ mod sources;
 mod templates;
 mod time;
 mod trace;
+mod words;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -18,6 +18,7 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path, Query},
     payload::Json,
+    types::Example,
 };
 
 use self::{
@@ -30,6 +31,7 @@ use crate::{
     fault::{Conflict, Fault},
     keys::Caller,
     to_the_end,
+    words::{ChannelWord, PriorityWord},
 };
 
 /// How long a read waits for what was written before it.
@@ -37,14 +39,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What to send, to whom.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewNotification {
     /// A phone number in E.164, an address, a token or a URL, by channel.
     recipient: String,
-    /// sms, email, push, slack, webhook or log.
-    channel: String,
-    /// high, normal (the default) or low.
-    priority: Option<String>,
+    /// How it is sent.
+    channel: ChannelWord,
+    /// Its lane; normal unless said.
+    priority: Option<PriorityWord>,
     /// The text; or a template.
     content: Option<String>,
     /// The subject of a mail, the title of a push message.
@@ -80,7 +83,9 @@ struct NewBatch {
     metadata: Option<body::Object>,
 }
 
+/// What to send.
 #[derive(Object)]
+#[oai(example, skip_serializing_if_is_none)]
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewNotifications {
     /// What is said of all of them; more than one are a batch even without it.
@@ -88,6 +93,28 @@ struct NewNotifications {
     /// 1 to 1,000.
     #[oai(validator(min_items = 1, max_items = 1000))]
     notifications: Vec<NewNotification>,
+}
+
+impl Example for NewNotifications {
+    fn example() -> Self {
+        let notification = NewNotification {
+            recipient: "me".to_owned(),
+            channel: ChannelWord::Log,
+            priority: Some(PriorityWord::High),
+            content: Some("Hello!".to_owned()),
+            subject: None,
+            template_id: None,
+            variables: None,
+            metadata: None,
+            idempotency_key: None,
+            correlation_id: None,
+            scheduled_at: None,
+        };
+        Self {
+            batch: None,
+            notifications: vec![notification],
+        }
+    }
 }
 
 /// What was accepted.

@@ -149,3 +149,14 @@ async fn it_stops_though_a_client_keeps_its_connection() {
     let ended = timeout(Duration::from_secs(4), api.server).await;
     ended.unwrap().unwrap().unwrap();
 }
+
+/// What Swagger's "Try it" sends before anybody has changed it.
+#[tokio::test]
+async fn the_documents_own_example_is_accepted() {
+    let api = Served::start().await;
+    let document: serde_json::Value = serde_json::from_str(&herald_api::openapi()).unwrap();
+    let example = &document["components"]["schemas"]["NewNotifications"]["example"];
+    assert!(example["notifications"].is_array(), "{example}");
+    let answer = api.send("POST", NOTIFICATIONS, example).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+}
