@@ -6,6 +6,7 @@ mod compose;
 mod crash;
 mod delivery;
 mod events;
+mod idempotency;
 mod process;
 mod producers;
 mod readme;
