@@ -11,6 +11,7 @@ mod idempotency;
 mod process;
 mod producers;
 mod readme;
+mod requeue;
 mod servers;
 mod setup;
 mod webhooks;
