@@ -12,6 +12,7 @@ mod process;
 mod producers;
 mod readme;
 mod requeue;
+mod scheduled;
 mod seed_samples;
 mod servers;
 mod setup;
