@@ -159,6 +159,17 @@ impl NotificationId {
         Self::derived(event.unix_ms(), &[event.as_bytes(), rule.as_bytes()])
     }
 
+    /// The notification at this place of a batch, the same whenever the batch is made. They sort as
+    /// their places do.
+    pub fn of_batch(batch: BatchId, place: u16) -> Self {
+        let place = place.to_be_bytes();
+        let id = Self::derived(batch.unix_ms(), &[batch.as_bytes(), &place]);
+        let mut bytes = *id.as_bytes();
+        bytes[6] = (bytes[6] & 0xf0) | (place[0] & 0x0f);
+        bytes[7] = place[1];
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The notification of a record that carries no id.
     pub fn of_record(topic: &str, partition: i32, offset: i64, timestamp: UnixMs) -> Self {
         Self::derived(
@@ -281,6 +292,20 @@ mod tests {
         for (key, expected) in cases {
             assert_eq!(murmur2(key) as i32, expected, "{key:?}");
         }
+    }
+
+    #[test]
+    fn the_ids_of_a_batch_are_stable_and_in_its_order() {
+        let batch = BatchId::derived(1_700_000_000_123, &[b"a"]);
+        let ids: Vec<_> = (0..1_000)
+            .map(|place| NotificationId::of_batch(batch, place))
+            .collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        assert_eq!(ids[7], NotificationId::of_batch(batch, 7));
+        let other = BatchId::derived(1_700_000_000_123, &[b"b"]);
+        assert_ne!(ids[7], NotificationId::of_batch(other, 7));
+        assert_eq!(ids[999].unix_ms(), 1_700_000_000_123);
+        assert_eq!(parse_v7(&ids[999].to_string()), Some(ids[999].uuid()));
     }
 
     #[test]

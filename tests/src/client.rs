@@ -1,6 +1,9 @@
 //! A REST client of the kind that users write: paths and JSON, nothing of Herald's own types.
 
-use reqwest::{Method, header::HeaderMap};
+use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::{Value, json};
 
 use crate::{SOON, eventually};
@@ -34,6 +37,7 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     key: String,
+    headers: HeaderMap,
 }
 
 impl Client {
@@ -48,6 +52,7 @@ impl Client {
             http,
             base: format!("http://{address}"),
             key: key.to_owned(),
+            headers: HeaderMap::new(),
         }
     }
 
@@ -59,34 +64,52 @@ impl Client {
         }
     }
 
+    /// The same API, told one header more with each request.
+    ///
+    /// # Panics
+    ///
+    /// When it is no header.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Self {
+        let mut client = self.clone();
+        let value = HeaderValue::from_str(value).expect("a header");
+        let name = HeaderName::from_static(name);
+        client.headers.insert(name, value);
+        client
+    }
+
     /// A request with any bytes as its body.
     ///
     /// # Panics
     ///
     /// When no answer comes.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let answer = self.try_send(method, path, body).await;
+        answer.unwrap_or_else(|error| panic!("{}{path}: {error:?}", self.base))
+    }
+
+    /// A request to an API that may be gone before it has answered.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, reqwest::Error> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(method, &url).body(body);
+        request = request.headers(self.headers.clone());
         request = request.header("content-type", "application/json");
         if !self.key.is_empty() {
             request = request.header("x-api-key", &self.key);
         }
-        let answer = request
-            .send()
-            .await
-            .unwrap_or_else(|error| panic!("{url}: {error:?}"));
+        let answer = request.send().await?;
         let status = answer.status().as_u16();
         let headers = answer.headers().clone();
-        let bytes = answer
-            .bytes()
-            .await
-            .unwrap_or_else(|error| panic!("{url}: {error:?}"));
-        let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer {
+        let body = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
+        Ok(Answer {
             status,
             headers,
             body,
-        }
+        })
     }
 
     /// GET.

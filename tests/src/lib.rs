@@ -23,6 +23,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinSet;
+
 /// How long something may take that takes a moment on an idle machine. Only a bound: nothing waits
 /// for it to pass.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -84,5 +86,36 @@ pub async fn eventually<T>(within: Duration, mut ask: impl AsyncFnMut() -> Resul
             ),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Does it for each of them, so many at once, and answers what came of each, in their order.
+///
+/// # Panics
+///
+/// When one of them does.
+pub async fn at_once<I, T, F>(
+    limit: usize,
+    items: impl IntoIterator<Item = I>,
+    mut make: impl FnMut(I) -> F,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let (mut running, mut done) = (JoinSet::new(), Vec::new());
+    let mut waiting = items.into_iter().enumerate();
+    loop {
+        while running.len() < limit
+            && let Some((number, item)) = waiting.next()
+        {
+            let work = make(item);
+            running.spawn(async move { (number, work.await) });
+        }
+        let Some(ended) = running.join_next().await else {
+            done.sort_by_key(|(number, _)| *number);
+            return done.into_iter().map(|(_, result)| result).collect();
+        };
+        done.push(ended.expect("no panic"));
     }
 }

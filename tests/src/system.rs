@@ -194,16 +194,33 @@ impl System {
     /// When they cannot be started at all.
     pub fn launch(&mut self) {
         self.processes = match self.engine {
-            Engine::Embedded => {
-                let data = self.data().display().to_string();
-                vec![self.spawn("dev", &["dev", "--data", &data, "--listen", &self.address])]
-            }
-            Engine::Real(_) => vec![
-                self.spawn("api", &["api", "--listen", &self.address]),
-                self.spawn("worker", &["worker"]),
-            ],
+            Engine::Embedded => vec![self.spawn_api()],
+            Engine::Real(_) => vec![self.spawn_api(), self.spawn("worker", &["worker"])],
         };
         self.stopped = false;
+    }
+
+    /// The process that has the API in it: the first.
+    fn spawn_api(&self) -> Process {
+        match self.engine {
+            Engine::Embedded => {
+                let data = self.data().display().to_string();
+                self.spawn("dev", &["dev", "--data", &data, "--listen", &self.address])
+            }
+            Engine::Real(_) => self.spawn("api", &["api", "--listen", &self.address]),
+        }
+    }
+
+    /// Ends the process that has the API in it without warning, starts it again and waits until it
+    /// is ready. On real servers the worker goes on all the while.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the end of what it wrote.
+    pub fn kill_and_resume_api(&mut self) {
+        self.processes[0].kill();
+        self.processes[0] = self.spawn_api();
+        self.until_ready();
     }
 
     /// Waits until the API is ready.
@@ -216,6 +233,21 @@ impl System {
         let api = &mut self.processes[0];
         api.ready(SOON, || http_ok(port, "/readyz"))
             .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Starts one more API on the same servers, and answers a client of it.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start; with the end of what it wrote.
+    pub fn another_api(&mut self) -> Client {
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
+        let mut api = self.spawn("another-api", &["api", "--listen", &address]);
+        api.ready(SOON, || http_ok(port, "/readyz"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        self.processes.push(api);
+        Client::new(&address, KEY)
     }
 
     /// The running processes.

@@ -81,11 +81,10 @@ struct Ids {
 
 impl Ids {
     fn of(&self, index: usize) -> NotificationId {
-        if !self.derived {
-            return NotificationId::random();
+        match u16::try_from(index) {
+            Ok(place) if self.derived => NotificationId::of_batch(self.base, place),
+            _ => NotificationId::random(),
         }
-        let index = (index as u64).to_be_bytes();
-        NotificationId::derived(self.base.unix_ms(), &[self.base.as_bytes(), &index])
     }
 }
 

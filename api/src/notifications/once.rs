@@ -202,9 +202,12 @@ pub(super) async fn batch_made(api: &Api, ours: &Ours) {
     made(api, ours, MADE).await;
 }
 
+/// A notification at its place in the request.
+type Placed = (usize, NotificationRequested);
+
 /// What became of the notifications' own keys.
 pub(super) struct Items {
-    /// Those that are to be made, with their ids.
+    /// Those that are to be made, with their ids, in the order of the request.
     pub(super) requests: Vec<NotificationRequested>,
     /// Their keys.
     pub(super) ours: Vec<Ours>,
@@ -219,18 +222,19 @@ pub(super) async fn items(
     requests: Vec<NotificationRequested>,
     id: impl Fn(usize) -> NotificationId,
 ) -> Result<Items, Fault> {
+    let mut placed: Vec<Placed> = Vec::with_capacity(requests.len());
     let mut items = Items {
-        requests: Vec::with_capacity(requests.len()),
+        requests: Vec::new(),
         ours: Vec::new(),
         duplicates: Vec::new(),
     };
-    let mut keyed: Vec<(Wanted, NotificationRequested)> = Vec::new();
+    let mut keyed: Vec<(Wanted, Placed)> = Vec::new();
     let mut again = Vec::new();
     for (index, mut request) in requests.into_iter().enumerate() {
         let id = id(index).to_string();
         let Some(key) = request.idempotency_key.clone() else {
             request.id = Some(id);
-            items.requests.push(request);
+            placed.push((index, request));
             continue;
         };
         if keyed.iter().any(|(wanted, _)| wanted.key == key) {
@@ -244,9 +248,11 @@ pub(super) async fn items(
             digest: String::new(),
             kept: api.keys_kept,
         };
-        keyed.push((wanted, request));
+        keyed.push((wanted, (index, request)));
     }
-    claim_items(api, keyed, &mut items).await?;
+    claim_items(api, keyed, &mut placed, &mut items).await?;
+    placed.sort_by_key(|(place, _)| *place);
+    items.requests = placed.into_iter().map(|(_, request)| request).collect();
     // The second of one request is the first one's duplicate.
     for key in again {
         let named = |ours: &Ours| (ours.key == key).then(|| ours.held.value.clone());
@@ -262,7 +268,8 @@ pub(super) async fn items(
 
 async fn claim_items(
     api: &Api,
-    mut keyed: Vec<(Wanted, NotificationRequested)>,
+    mut keyed: Vec<(Wanted, Placed)>,
+    placed: &mut Vec<Placed>,
     items: &mut Items,
 ) -> Result<(), Fault> {
     while !keyed.is_empty() {
@@ -278,15 +285,15 @@ async fn claim_items(
             .map(|row| row.id().to_string())
             .collect();
         let mut waiting = Vec::new();
-        for ((wanted, mut request), held) in keyed.into_iter().zip(held) {
+        for ((wanted, (place, mut request)), held) in keyed.into_iter().zip(held) {
             if !held.is_new && made.contains(&held.value) {
                 items.duplicates.push((wanted.key, held.value));
             } else if held.is_new || lease(api, &wanted.scope, &wanted.key, &held).await? {
                 request.id = Some(held.value.clone());
-                items.requests.push(request);
+                placed.push((place, request));
                 items.ours.push(ours(&wanted, held));
             } else {
-                waiting.push((wanted, request));
+                waiting.push((wanted, (place, request)));
             }
         }
         keyed = waiting;

@@ -74,6 +74,9 @@ pub(crate) struct NotificationDetails {
     /// The rule that made it.
     #[oai(nullable)]
     rule_id: Option<String>,
+    /// The notification that failed, which this one was made of again.
+    #[oai(nullable)]
+    requeued_from: Option<String>,
     /// The template that made its content.
     #[oai(nullable)]
     template_id: Option<String>,
@@ -161,6 +164,7 @@ pub(crate) fn whole(row: &NotificationRow, calls: &[Attempt]) -> NotificationDet
         span_id: trace(2),
         event_id: identity.event_id.map(|id| id.to_string()),
         rule_id: identity.rule_id.map(|id| id.to_string()),
+        requeued_from: identity.requeued_from.map(|id| id.to_string()),
         template_id: identity.template_id.map(|id| id.to_string()),
         template_version: identity.template_version,
         source: identity.source.clone(),

@@ -2,14 +2,19 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod bad_input;
+mod cancelling;
 mod compose;
 mod crash;
 mod delivery;
 mod events;
 mod figures;
+mod idempotency;
 mod process;
 mod producers;
 mod readme;
+mod requeue;
+mod scheduled;
+mod seed_samples;
 mod servers;
 mod setup;
 mod webhooks;
