@@ -71,7 +71,10 @@ mod tests {
                 let mut request = [0; 16];
                 stream.read_exact(&mut request).unwrap();
                 assert!(request.starts_with(b"GET /readyz HTTP"), "{request:?}");
-                write!(stream, "HTTP/1.1 {status}\r\n\r\n").unwrap();
+                // In one piece: whoever asks hangs up after the status, and a second piece might
+                // find nobody there.
+                let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+                stream.write_all(answer.as_bytes()).unwrap();
             }
         });
         assert!(http_ok(port, "/readyz"));
