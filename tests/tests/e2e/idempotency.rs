@@ -273,6 +273,10 @@ async fn all_that_has_a_key_is_made_once_through_a_kill_and_again(engine: Engine
         let again = again.unwrap_or_else(|| panic!("{n}: no answer"));
         assert!([201, 409].contains(&again.status), "{n}: {:#}", again.body);
         let Some(first) = first else { continue };
+        if first.status == 503 {
+            // It had been started again and was not ready: nothing was promised.
+            continue;
+        }
         assert_eq!(first.status, 201, "{n}: {:#}", first.body);
         match n % 3 {
             0 => assert_eq!(again.body["duplicates"], 2, "{n}: {:#}", again.body),
