@@ -58,8 +58,8 @@ pub(crate) fn start(installed: &Installed, directory: &Path) -> Result<Starting,
 
     let mut command = dying_with_parent(&java());
     command.args([
-        "-Xms768m",
-        "-Xmx768m",
+        "-Xms1536m",
+        "-Xmx1536m",
         "-XX:+UseSerialGC",
         "-Djdk.attach.allowAttachSelf=true",
     ]);
