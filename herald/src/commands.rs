@@ -32,8 +32,11 @@ const DEV_KEY: &str = "local-dev-key";
 const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a worker drops a piece of what has expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long everything may take to stop.
-const STOP_WITHIN: Duration = Duration::from_millis(4_700);
+/// How long everything may take to stop, and how long what blocks a thread after that: a peer that
+/// hangs. Both are within what users are promised.
+const STOP_WITHIN: Duration = Duration::from_millis(4_500);
+pub(crate) const UNBLOCK_WITHIN: Duration = Duration::from_millis(200);
+const _: () = assert!(STOP_WITHIN.as_millis() + UNBLOCK_WITHIN.as_millis() < 5_000);
 
 /// `herald dev`
 pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAddr>) -> Result<()> {

@@ -103,8 +103,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Config => Ok(()),
         }
     });
-    // What still blocks a thread by now is a peer that hangs: it is not waited for.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    runtime.shutdown_timeout(commands::UNBLOCK_WITHIN);
     ended
 }
 
