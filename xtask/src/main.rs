@@ -24,7 +24,7 @@ Examples:
   cargo xtask soak --rounds 50             the integration tests, 50 times over
   cargo xtask servers                      Kafka, Cassandra and a registry, until Ctrl-C
 
-The suites on real servers need Java 17 or newer and Maven, which fetches the servers on first use.";
+The suites on real servers need Java 17 to 23 and Maven, which fetches the servers on first use.";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Herald's development commands", after_help = EXAMPLES)]

@@ -42,7 +42,7 @@ const OPENS: &[&str] = &[
 /// Without it, everything down to debug goes to the output.
 const LOGBACK: &str = "<configuration>
   <appender name=\"OUT\" class=\"ch.qos.logback.core.ConsoleAppender\">
-    <encoder><pattern>%-5level %date{HH:mm:ss,SSS} %logger{0} - %msg%n</pattern></encoder>
+    <encoder><pattern>%-5level %date{HH:mm:ss.SSS} %logger{0} - %msg%n</pattern></encoder>
   </appender>
   <root level=\"INFO\"><appender-ref ref=\"OUT\"/></root>
 </configuration>
@@ -62,6 +62,8 @@ pub(crate) fn start(installed: &Installed, directory: &Path) -> Result<Starting,
         "-Xmx1536m",
         "-XX:+UseSerialGC",
         "-Djdk.attach.allowAttachSelf=true",
+        // It installs a security manager, which from Java 18 on has to be allowed.
+        "-Djava.security.manager=allow",
     ]);
     for export in EXPORTS {
         command.args(["--add-exports", &format!("{export}=ALL-UNNAMED")]);

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -16,7 +17,8 @@ const APICURIO: &str = "2.6.13.Final";
 /// Kafka's logging façade has no output of its own.
 const SLF4J: &str = "1.7.36";
 const DEPENDENCY_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
-const JAVA: u32 = 17;
+/// Kafka needs the first; Cassandra a security manager, which the last still has.
+const JAVA: RangeInclusive<u32> = 17..=23;
 
 /// The servers' files.
 #[derive(Debug, Clone)]
@@ -31,20 +33,26 @@ pub fn unavailable() -> Option<String> {
     let version = Command::new(java()).arg("-version").output().ok();
     // It goes to the error output, such as: openjdk version "17.0.15" 2025-04-15
     let major = version.and_then(|output| java_major(&String::from_utf8_lossy(&output.stderr)));
-    match major {
-        None => return Some(format!("no Java found: version {JAVA} or newer is needed")),
-        Some(major) if major < JAVA => {
-            return Some(format!(
-                "Java {major} found: version {JAVA} or newer is needed"
-            ));
-        }
-        Some(_) => {}
+    if let Some(reason) = unfit(major) {
+        return Some(reason);
     }
     let maven = Command::new("mvn")
         .arg("-version")
         .stdout(Stdio::null())
         .status();
     (!maven.is_ok_and(|status| status.success())).then(|| "no Maven (mvn) found".to_owned())
+}
+
+fn unfit(major: Option<u32>) -> Option<String> {
+    let found = match major {
+        None => "no Java found".to_owned(),
+        Some(major) if !JAVA.contains(&major) => format!("Java {major} found"),
+        Some(_) => return None,
+    };
+    let (first, last) = (JAVA.start(), JAVA.end());
+    Some(format!(
+        "{found}: a version from {first} to {last} is needed"
+    ))
 }
 
 pub(crate) fn java() -> String {
@@ -205,6 +213,20 @@ mod tests {
         );
         assert_eq!(java_major("java version \"1.8.0_292\"\n"), Some(1));
         assert_eq!(java_major("sh: java: not found"), None);
+    }
+
+    #[test]
+    fn a_java_that_a_server_does_not_run_on_is_said_to_be_unfit() {
+        for major in [17, 21, 23] {
+            assert_eq!(unfit(Some(major)), None);
+        }
+        for (major, expected) in [
+            (None, "no Java found"),
+            (Some(11), "Java 11"),
+            (Some(25), "Java 25"),
+        ] {
+            assert!(unfit(major).is_some_and(|reason| reason.starts_with(expected)));
+        }
     }
 
     #[test]
