@@ -10,8 +10,7 @@ use uuid::Uuid;
 use crate::{
     Api,
     fault::{Fault, Faults},
-    notifications::list,
-    to_the_end,
+    pages, to_the_end,
 };
 
 /// How many rules are named when something is in use.
@@ -55,8 +54,8 @@ pub(crate) fn page<T, Shown, Id: Ord>(
     shown: impl Fn(&T) -> Shown,
 ) -> Result<(Vec<Shown>, CatalogMeta), Fault> {
     let mut faults = Faults::default();
-    let per_page = list::per_page(asked.per_page.as_deref(), &mut faults);
-    let current_page = list::any_page(asked.page.as_deref(), &mut faults);
+    let per_page = pages::per_page(asked.per_page.as_deref(), &mut faults);
+    let current_page = pages::any_page(asked.page.as_deref(), &mut faults);
     faults.none()?;
     all.sort_by_key(|one| std::cmp::Reverse(id(one)));
     let skipped = (current_page - 1).saturating_mul(per_page);

@@ -5,8 +5,9 @@ mod requeue;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use herald_schemas::{
     ids::DeadLetterId,
-    rows::{DeadLetterRow, LetterFilter, Order},
+    rows::{DeadLetterRow, LetterFilter, Order, Page},
 };
+use herald_store::StoreError;
 use poem::Request;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -20,7 +21,7 @@ use crate::{
     body::OptionalBody,
     fault::{Fault, Faults},
     keys::Caller,
-    notifications::list::{self, DEEPEST},
+    pages::{self, given},
     time,
 };
 
@@ -188,32 +189,25 @@ impl Routes {
         cursor: Query<Option<String>>,
     ) -> Result<Json<DeadLetters>, Fault> {
         let mut faults = Faults::default();
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let filter = LetterFilter {
-            channel: list::read("channel", channel.0.as_deref(), &mut faults, |text| {
+            channel: pages::read("channel", channel.0.as_deref(), &mut faults, |text| {
                 text.parse().ok()
             }),
             error_type: given(error_type.0),
             error_code: given(error_code.0),
-            from: list::read("from", from.0.as_deref(), &mut faults, time::parse),
-            until: list::read("to", to.0.as_deref(), &mut faults, time::end),
+            from: pages::read("from", from.0.as_deref(), &mut faults, time::parse),
+            until: pages::read("to", to.0.as_deref(), &mut faults, time::end),
             open_only: false,
         };
-        let per_page = list::per_page(per_page.0.as_deref(), &mut faults);
-        let page = list::page(page.0.as_deref(), per_page, &mut faults);
-        let past = list::read("cursor", cursor.0.as_deref(), &mut faults, |text| {
+        let per_page = pages::per_page(per_page.0.as_deref(), &mut faults);
+        let page = pages::page(page.0.as_deref(), per_page, &mut faults);
+        let past = pages::read("cursor", cursor.0.as_deref(), &mut faults, |text| {
             text.parse::<DeadLetterId>().ok()
         });
         faults.none()?;
-        let (total, total_at_least) = total(&api, &filter).await?;
-        let skipped = match past {
-            None => skip(&api, &filter, (page - 1) * per_page).await?,
-            Some(past) => Some(Some(past)),
-        };
-        let (items, next) = match skipped {
-            Some(past) => some(&api, &filter, past, per_page).await?,
-            None => (Vec::new(), None),
-        };
+        let some = |past, wanted| some(&api, &filter, past, wanted);
+        let (total, total_at_least) = pages::count(some).await?;
+        let Page { items, next } = pages::turn_to(past, page, per_page, some).await?;
         let meta = DeadLettersMeta {
             current_page: page,
             per_page,
@@ -315,54 +309,23 @@ async fn find(api: &Api, id: &str) -> Result<DeadLetterRow, Fault> {
     api.store.dead_letter(id).await?.ok_or_else(missing)
 }
 
-/// Letters beyond `past`, and where the next page starts.
+/// So many letters beyond `past`, or else all that there are.
 async fn some(
     api: &Api,
     filter: &LetterFilter,
     mut past: Option<DeadLetterId>,
     wanted: usize,
-) -> Result<(Vec<DeadLetterRow>, Option<DeadLetterId>), Fault> {
-    let mut letters = Vec::new();
+) -> Result<Page<DeadLetterRow, DeadLetterId>, StoreError> {
+    let mut items = Vec::new();
     loop {
         let page = api
             .store
-            .list_dead_letters(filter, Order::Newest, past, wanted - letters.len())
+            .list_dead_letters(filter, Order::Newest, past, wanted - items.len())
             .await?;
-        letters.extend(page.items);
+        items.extend(page.items);
         past = page.next;
-        if past.is_none() || letters.len() >= wanted {
-            return Ok((letters, past));
-        }
-    }
-}
-
-/// Behind so many letters; none where there are not as many.
-async fn skip(
-    api: &Api,
-    filter: &LetterFilter,
-    mut to_skip: usize,
-) -> Result<Option<Option<DeadLetterId>>, Fault> {
-    let mut past = None;
-    while to_skip > 0 {
-        let (letters, next) = some(api, filter, past, to_skip.min(1_000)).await?;
-        if next.is_none() {
-            return Ok(None);
-        }
-        to_skip -= letters.len();
-        past = next;
-    }
-    Ok(Some(past))
-}
-
-/// How many there are, and whether there are more than that.
-async fn total(api: &Api, filter: &LetterFilter) -> Result<(usize, bool), Fault> {
-    let (mut total, mut past) = (0, None);
-    loop {
-        let (letters, next) = some(api, filter, past, 1_000).await?;
-        total += letters.len();
-        past = next;
-        if past.is_none() || total >= DEEPEST {
-            return Ok((total, past.is_some()));
+        if past.is_none() || items.len() >= wanted {
+            return Ok(Page { items, next: past });
         }
     }
 }

@@ -15,6 +15,7 @@ mod health;
 mod keys;
 mod metrics;
 mod notifications;
+mod pages;
 mod rules;
 mod seed;
 mod sources;

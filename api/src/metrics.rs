@@ -115,7 +115,7 @@ struct Figures {
 
 impl Figures {
     async fn read(api: &Api) -> Result<Self, Fault> {
-        let mut figures = Self::default();
+        let (mut figures, hour) = (Self::default(), Tally::hour(now()));
         for (index, lane) in Priority::ALL.iter().enumerate() {
             figures.waiting[index] = waiting(api, *lane).await?;
         }
@@ -126,12 +126,12 @@ impl Figures {
                 let (_, sum) = statuses.entry(key.status as u8).or_insert((key.status, 0));
                 *sum += number;
             }
-            figures.tally(&totals.tallies, Tally::hour(now()));
+            figures.tally(&totals.tallies, hour);
         }
         let letters = api.topics.dead_letters();
         for partition in 0..api.broker.partitions(&letters).await? {
             let totals = api.store.totals(Counted::DeadLetters(partition)).await?;
-            figures.tally(&totals.tallies, Tally::hour(now()));
+            figures.tally(&totals.tallies, hour);
         }
         let statuses = statuses.into_values().filter(|(_, number)| *number != 0);
         figures.statuses = statuses.collect();

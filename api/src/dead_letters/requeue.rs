@@ -22,6 +22,7 @@ use crate::{
         accept, find_all,
         once::{self, Turn, Wanted},
     },
+    pages,
     trace::Trace,
 };
 
@@ -96,12 +97,9 @@ pub(super) fn which(
             0
         })
     });
-    let channel = given(body, "channel", channel).and_then(|text| {
-        let channel = text.parse().ok();
-        if channel.is_none() {
-            faults.add("channel", "The selected channel is invalid.");
-        }
-        channel
+    let channel = given(body, "channel", channel);
+    let channel = pages::read("channel", channel.as_deref(), &mut faults, |text| {
+        text.parse().ok()
     });
     faults.none()?;
     Ok((limit, channel))

@@ -22,7 +22,7 @@ use crate::{
     Api,
     body::Fields,
     fault::{Fault, Faults},
-    time, to_the_end,
+    to_the_end,
     trace::Trace,
 };
 
@@ -119,11 +119,7 @@ pub(crate) fn event(mut fields: Fields<'_, '_>, catalog: &Snapshot) -> Option<Se
     }
     let id = fields.text("id", MAX_ID);
     let key = fields.text("key", MAX_KEY);
-    let text = fields.text("occurred_at", 64);
-    let occurred_at = text.as_deref().and_then(time::parse);
-    if text.is_some() && occurred_at.is_none() {
-        fields.fault("occurred_at", "The occurred_at field must be a valid date.");
-    }
+    let occurred_at = fields.time("occurred_at");
     Some(Sent {
         event: name?,
         payload,

@@ -2,21 +2,16 @@
 
 use herald_schemas::{
     ids::EventId,
-    rows::{EventFilter, EventHead, Page},
+    rows::{EventFilter, EventHead},
 };
 use poem_openapi::{Object, types::Example};
 
 use crate::{
     Api, example,
     fault::{Fault, Faults},
-    notifications::list::{page, per_page},
+    pages::{AT_ONCE, DEEPEST, given, page, per_page, read, turn_to},
     time,
 };
-
-/// Beyond this many, a page number costs too much, and a total is not counted out.
-const DEEPEST: usize = 10_000;
-/// How many are asked for at once to get somewhere.
-const AT_ONCE: usize = 1_000;
 
 /// A page of events, newest first.
 #[derive(Object)]
@@ -96,46 +91,29 @@ pub(super) struct Asked {
     pub(super) cursor: Option<String>,
 }
 
-fn read<T>(
-    name: &str,
-    text: Option<String>,
-    faults: &mut Faults,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Option<T> {
-    let text = text.filter(|text| !text.is_empty())?;
-    let value = parse(&text);
-    if value.is_none() {
-        faults.add(name, format!("The selected {name} is invalid."));
-    }
-    value
-}
-
 pub(super) async fn list(api: &Api, asked: Asked) -> Result<Events, Fault> {
     let mut faults = Faults::default();
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = EventFilter {
         event: given(asked.event),
         correlation_id: given(asked.correlation_id),
-        from: read("from", asked.from, &mut faults, time::parse),
-        until: read("to", asked.to, &mut faults, time::end),
+        from: read("from", asked.from.as_deref(), &mut faults, time::parse),
+        until: read("to", asked.to.as_deref(), &mut faults, time::end),
     };
     let per_page = per_page(asked.per_page.as_deref(), &mut faults);
     let current_page = page(asked.page.as_deref(), per_page, &mut faults);
-    let before: Option<EventId> = read("cursor", asked.cursor, &mut faults, |text| {
+    let before: Option<EventId> = read("cursor", asked.cursor.as_deref(), &mut faults, |text| {
         text.parse().ok()
     });
     faults.none()?;
-    let (shown, total, total_at_least) = match before {
-        Some(_) => {
-            let shown = api.store.list_events(&filter, before, per_page).await?;
-            (shown, None, false)
-        }
+    let (total, total_at_least) = match before {
+        Some(_) => (None, false),
         None => {
             let (total, more) = total(api, &filter).await?;
-            let shown = nth(api, &filter, current_page, per_page).await?;
-            (shown, Some(total), more)
+            (Some(total), more)
         }
     };
+    let some = |before, most| api.store.list_events(&filter, before, most);
+    let shown = turn_to(before, current_page, per_page, some).await?;
     let meta = EventsMeta {
         current_page,
         per_page,
@@ -157,30 +135,6 @@ fn listed(head: EventHead) -> ListedEvent {
         accepted_at: time::format(head.id.unix_ms()),
         correlation_id: head.correlation_id,
     }
-}
-
-/// A page by its number: walked to, and therefore bounded.
-async fn nth(
-    api: &Api,
-    filter: &EventFilter,
-    page: usize,
-    per_page: usize,
-) -> Result<Page<EventHead, EventId>, Fault> {
-    let mut before = None;
-    let mut to_skip = (page - 1) * per_page;
-    while to_skip > 0 {
-        let most = to_skip.min(AT_ONCE);
-        let skipped = api.store.list_events(filter, before, most).await?;
-        if skipped.next.is_none() {
-            return Ok(Page {
-                items: Vec::new(),
-                next: None,
-            });
-        }
-        to_skip -= skipped.items.len();
-        before = skipped.next;
-    }
-    Ok(api.store.list_events(filter, before, per_page).await?)
 }
 
 /// How many there are, and whether there are more than that.

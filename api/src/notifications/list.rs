@@ -2,7 +2,7 @@
 
 use herald_schemas::{
     ids::{BatchId, EventId, NotificationId},
-    rows::{Filter, Index, Page},
+    rows::{CountKey, Filter, Index},
 };
 use herald_store::Counted;
 use poem_openapi::Object;
@@ -11,12 +11,10 @@ use super::show::{Notification, full};
 use crate::{
     Api,
     fault::{Fault, Faults},
+    pages::{count, given, page, per_page, read, turn_to},
     time,
 };
 
-/// Beyond this many, a page number costs too much, and a total is not counted out.
-pub(crate) const DEEPEST: usize = 10_000;
-const MOST_PER_PAGE: usize = 100;
 const DAY_MS: i64 = 86_400_000;
 
 /// A page of notifications.
@@ -67,51 +65,10 @@ struct Understood {
     before: Option<NotificationId>,
 }
 
-pub(crate) fn read<T>(
-    name: &str,
-    text: Option<&str>,
-    faults: &mut Faults,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Option<T> {
-    let text = text.filter(|text| !text.is_empty())?;
-    let value = parse(text);
-    if value.is_none() {
-        faults.add(name, format!("The selected {name} is invalid."));
-    }
-    value
-}
-
-/// How many a page shows: 25 unless said.
-pub(crate) fn per_page(text: Option<&str>, faults: &mut Faults) -> usize {
-    let within = |text: &str| {
-        text.parse()
-            .ok()
-            .filter(|n| (1..=MOST_PER_PAGE).contains(n))
-    };
-    read("per_page", text, faults, within).unwrap_or(25)
-}
-
-/// Which page: the first unless said. Where pages are walked to, they do not go on for ever.
-pub(crate) fn page(text: Option<&str>, per_page: usize, faults: &mut Faults) -> usize {
-    let page = any_page(text, faults);
-    if page.saturating_mul(per_page) > DEEPEST {
-        let text = format!("Pages go to {DEEPEST}; beyond, follow meta.next_cursor.");
-        faults.add("page", text);
-    }
-    page
-}
-
-/// Which page, of a list that is at hand.
-pub(crate) fn any_page(text: Option<&str>, faults: &mut Faults) -> usize {
-    let counted = |text: &str| text.parse().ok().filter(|page| *page >= 1);
-    read("page", text, faults, counted).unwrap_or(1)
-}
-
 impl Asked {
     fn understand(self) -> Result<Understood, Fault> {
         let mut faults = Faults::default();
         let mut indexes = Vec::new();
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let batch = read("batch_id", self.batch_id.as_deref(), &mut faults, |text| {
             text.parse::<BatchId>().ok()
         });
@@ -164,14 +121,8 @@ pub(super) async fn list(api: &Api, asked: Asked) -> Result<Notifications, Fault
         before,
     } = asked.understand()?;
     let (total, total_at_least) = total(api, &filter).await?;
-    let shown = match before {
-        Some(_) => {
-            api.store
-                .list_notifications(&filter, before, per_page)
-                .await?
-        }
-        None => nth(api, &filter, page, per_page).await?,
-    };
+    let some = |before, most| api.store.list_notifications(&filter, before, most);
+    let shown = turn_to(before, page, per_page, some).await?;
     let meta = NotificationsMeta {
         current_page: page,
         per_page,
@@ -185,35 +136,6 @@ pub(super) async fn list(api: &Api, asked: Asked) -> Result<Notifications, Fault
     })
 }
 
-/// A page by its number: walked to, and therefore bounded.
-async fn nth(
-    api: &Api,
-    filter: &Filter,
-    page: usize,
-    per_page: usize,
-) -> Result<Page<herald_schemas::rows::NotificationRow>, Fault> {
-    let mut before = None;
-    let mut to_skip = (page - 1) * per_page;
-    while to_skip > 0 {
-        let skipped = api
-            .store
-            .list_notifications(filter, before, to_skip.min(1_000))
-            .await?;
-        if skipped.next.is_none() {
-            return Ok(Page {
-                items: Vec::new(),
-                next: None,
-            });
-        }
-        to_skip -= skipped.items.len();
-        before = skipped.next;
-    }
-    Ok(api
-        .store
-        .list_notifications(filter, before, per_page)
-        .await?)
-}
-
 /// How many there are, and whether there are more than that.
 async fn total(api: &Api, filter: &Filter) -> Result<(i64, bool), Fault> {
     let whole_days = [filter.from, filter.until]
@@ -221,25 +143,7 @@ async fn total(api: &Api, filter: &Filter) -> Result<(i64, bool), Fault> {
         .flatten()
         .all(|at| at % DAY_MS == 0);
     if filter.index.is_none() && whole_days {
-        return Ok((counted(api, filter).await?, false));
-    }
-    let (mut total, mut before) = (0, None);
-    loop {
-        let page = api.store.list_notifications(filter, before, 1_000).await?;
-        total += page.items.len();
-        before = page.next;
-        if before.is_none() || total >= DEEPEST {
-            return Ok((total as i64, before.is_some()));
-        }
-    }
-}
-
-/// From the exact counts that materialize keeps.
-async fn counted(api: &Api, filter: &Filter) -> Result<i64, Fault> {
-    let mut total = 0;
-    for shard in 0..api.store.layout().await?.status_shards {
-        let totals = api.store.totals(Counted::Status(shard as i32)).await?;
-        let counts = totals.counts.iter().filter(|(key, _)| {
+        let counted = counted(api, |key| {
             let day = i64::from(key.day) * DAY_MS;
             filter.status.is_none_or(|status| key.status == status)
                 && filter.channel.is_none_or(|channel| key.channel == channel)
@@ -249,6 +153,19 @@ async fn counted(api: &Api, filter: &Filter) -> Result<i64, Fault> {
                 && filter.from.is_none_or(|from| day >= from)
                 && filter.until.is_none_or(|until| day < until)
         });
+        return Ok((counted.await?, false));
+    }
+    let (total, more) =
+        count(|before, most| api.store.list_notifications(filter, before, most)).await?;
+    Ok((total as i64, more))
+}
+
+/// How many notifications are in such cells: from the exact counts that materialize keeps.
+pub(crate) async fn counted(api: &Api, is_such: impl Fn(&CountKey) -> bool) -> Result<i64, Fault> {
+    let mut total = 0;
+    for shard in 0..api.store.layout().await?.status_shards {
+        let totals = api.store.totals(Counted::Status(shard as i32)).await?;
+        let counts = totals.counts.iter().filter(|(key, _)| is_such(key));
         total += counts.map(|(_, number)| number).sum::<i64>();
     }
     Ok(total)

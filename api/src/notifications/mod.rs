@@ -342,7 +342,7 @@ pub(crate) async fn find_all(
 }
 
 /// The notification; on a miss after everything that was written before has got to the store.
-async fn find(api: &Api, id: NotificationId) -> Result<Option<NotificationRow>, Fault> {
+pub(crate) async fn find(api: &Api, id: NotificationId) -> Result<Option<NotificationRow>, Fault> {
     let read = async || Ok::<_, Fault>(api.store.notifications(&[id]).await?.pop().flatten());
     if let Some(row) = read().await? {
         return Ok(Some(row));

@@ -1,6 +1,6 @@
 //! Notifications as the first seed's log of them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use herald_schemas::{
     ids::{EventId, NotificationId},
@@ -8,7 +8,7 @@ use herald_schemas::{
     words::Status,
 };
 use herald_stages::snapshot::Snapshot;
-use herald_store::Counted;
+use herald_store::StoreError;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -23,14 +23,11 @@ use crate::{
     example,
     fault::{Fault, Faults},
     keys::Caller,
-    notifications::list::{page, per_page},
+    notifications::{find, list::counted},
+    pages::{page, per_page, read, turn_to},
     time,
 };
 
-/// How long a read waits for what was just written.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How many are asked for at once to get to a page.
-const AT_ONCE: usize = 1_000;
 /// How much of payloads a list shows in all.
 const PAYLOAD_BYTES: usize = 4 << 20;
 
@@ -172,21 +169,6 @@ impl Routes {
     }
 }
 
-/// The notification; on a miss after everything that was written before has got to the store.
-async fn find(api: &Api, id: NotificationId) -> Result<Option<NotificationRow>, Fault> {
-    let read = async || Ok::<_, Fault>(api.store.notifications(&[id]).await?.pop().flatten());
-    if let Some(row) = read().await? {
-        return Ok(Some(row));
-    }
-    let passed = api.progress.wait_materialized(id, PATIENCE).await?;
-    match read().await? {
-        None if !passed => Err(Fault::unavailable(
-            "The notification may not be readable yet.",
-        )),
-        row => Ok(row),
-    }
-}
-
 async fn list(
     api: &Api,
     status: Option<String>,
@@ -195,44 +177,20 @@ async fn list(
     cursor: Option<String>,
 ) -> Result<SeedLogs, Fault> {
     let mut faults = Faults::default();
-    let statuses = match status.filter(|text| !text.is_empty()) {
-        None => Vec::new(),
-        Some(word) => meant_by(&word).unwrap_or_else(|| {
-            faults.add("status", "The selected status is invalid.");
-            Vec::new()
-        }),
-    };
+    let statuses = read("status", status.as_deref(), &mut faults, meant_by).unwrap_or_default();
     let per_page = per_page(per_page_asked.as_deref(), &mut faults);
     let current_page = page(page_asked.as_deref(), per_page, &mut faults);
-    let cursor = cursor.filter(|text| !text.is_empty());
-    let mut before: Option<NotificationId> = cursor.as_ref().and_then(|text| text.parse().ok());
-    if cursor.is_some() && before.is_none() {
-        faults.add("cursor", "The selected cursor is invalid.");
-    }
+    let before: Option<NotificationId> = read("cursor", cursor.as_deref(), &mut faults, |text| {
+        text.parse().ok()
+    });
     faults.none()?;
-    let mut to_skip = match before {
-        Some(_) => 0,
-        None => (current_page - 1) * per_page,
-    };
-    let mut is_past_the_end = false;
-    while to_skip > 0 && !is_past_the_end {
-        let skipped = newest(api, &statuses, before, to_skip.min(AT_ONCE)).await?;
-        to_skip -= skipped.items.len();
-        before = skipped.next;
-        is_past_the_end = before.is_none();
-    }
-    let shown_page = if is_past_the_end {
-        Page {
-            items: Vec::new(),
-            next: None,
-        }
-    } else {
-        newest(api, &statuses, before, per_page).await?
-    };
+    let some = |before, most| newest(api, &statuses, before, most);
+    let shown_page = turn_to(before, current_page, per_page, some).await?;
+    let is_such = |status: Status| statuses.is_empty() || statuses.contains(&status);
     let meta = SeedLogsMeta {
         current_page,
         per_page,
-        total: total(api, &statuses).await?,
+        total: counted(api, |key| is_such(key.status)).await?,
         next_cursor: shown_page.next.map(|id| id.to_string()),
     };
     let data = shown(api, shown_page.items, PAYLOAD_BYTES).await?;
@@ -269,7 +227,7 @@ async fn newest(
     statuses: &[Status],
     before: Option<NotificationId>,
     limit: usize,
-) -> Result<Page<NotificationRow>, Fault> {
+) -> Result<Page<NotificationRow>, StoreError> {
     let mut filters: Vec<Filter> = statuses
         .iter()
         .map(|status| Filter {
@@ -305,23 +263,6 @@ fn merged(pages: Vec<Page<NotificationRow>>, limit: usize) -> Page<NotificationR
         horizon
     };
     Page { items, next }
-}
-
-/// From the exact counts that materialize keeps.
-async fn total(api: &Api, statuses: &[Status]) -> Result<i64, Fault> {
-    let mut total = 0;
-    for shard in 0..api.store.layout().await?.status_shards {
-        let counts = api
-            .store
-            .totals(Counted::Status(shard as i32))
-            .await?
-            .counts;
-        let counted = counts
-            .iter()
-            .filter(|(key, _)| statuses.is_empty() || statuses.contains(&key.status));
-        total += counted.map(|(_, number)| number).sum::<i64>();
-    }
-    Ok(total)
 }
 
 /// The rows with their events, of whose payloads so many bytes are shown.

@@ -24,6 +24,7 @@ use crate::{
     catalog::{self, Asked, put},
     fault::{Fault, Faults},
     keys::Caller,
+    pages::read,
     rules::{delete, find},
 };
 
@@ -168,35 +169,23 @@ impl Wanted {
         catalog: &Catalog,
     ) -> Result<Self, Fault> {
         let mut faults = Faults::default();
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let mut invalid = |name: &str| {
-            faults.add(name, format!("The selected {name} is invalid."));
-        };
-        let source: Option<SourceId> = given(source).and_then(|text| {
-            let id = text.parse().ok();
-            if id.is_none() {
-                invalid("event_source_id");
-            }
-            id
+        let source: Option<SourceId> =
+            read("event_source_id", source.as_deref(), &mut faults, |text| {
+                text.parse().ok()
+            });
+        let channel = read("channel", channel.as_deref(), &mut faults, |text| {
+            text.parse().ok()
         });
-        let channel = given(channel).and_then(|text| {
-            let channel = text.parse().ok();
-            if channel.is_none() {
-                invalid("channel");
-            }
-            channel
-        });
-        let is_active = given(is_active).and_then(|text| {
-            let is_active = match text.as_str() {
+        let is_active = read(
+            "is_active",
+            is_active.as_deref(),
+            &mut faults,
+            |text| match text {
                 "1" | "true" => Some(true),
                 "0" | "false" => Some(false),
                 _ => None,
-            };
-            if is_active.is_none() {
-                invalid("is_active");
-            }
-            is_active
-        });
+            },
+        );
         faults.none()?;
         let named = |id: SourceId| {
             let source = catalog.sources.iter().find(|source| source.id == id);
