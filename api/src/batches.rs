@@ -153,12 +153,7 @@ fn shown(batch: &BatchAccepted, rows: &[NotificationRow]) -> ShownBatch {
     let trace = batch.traceparent.as_deref().and_then(Trace::read);
     let own = batch.metadata.as_deref();
     let own: Option<body::Object> = own.and_then(|own| serde_json::from_str(own).ok());
-    let mut metadata = body::Object::new();
-    if let Some((trace, span)) = &trace {
-        metadata.insert("trace_id".to_owned(), trace.clone().into());
-        metadata.insert("span_id".to_owned(), span.clone().into());
-    }
-    metadata.extend(own.unwrap_or_default());
+    let metadata = with_trace(trace.as_ref(), own.unwrap_or_default());
     let statuses: Vec<Status> = rows.iter().map(|row| row.status).collect();
     let (trace_id, span_id) = trace.unzip();
     ShownBatch {
@@ -173,6 +168,17 @@ fn shown(batch: &BatchAccepted, rows: &[NotificationRow]) -> ShownBatch {
         created_at: time::format(batch.at),
         notifications: rows.iter().map(full).collect(),
     }
+}
+
+/// The trace of a batch, with the client's own metadata over it.
+pub(crate) fn with_trace(trace: Option<&(String, String)>, own: body::Object) -> body::Object {
+    let mut metadata = body::Object::new();
+    if let Some((trace, span)) = trace {
+        metadata.insert("trace_id".to_owned(), trace.clone().into());
+        metadata.insert("span_id".to_owned(), span.clone().into());
+    }
+    metadata.extend(own);
+    metadata
 }
 
 /// A batch's status follows its notifications'.

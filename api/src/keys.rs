@@ -26,16 +26,19 @@ impl Keys {
             .fold(Choice::from(0), |found, known| found | known.ct_eq(&asked))
             .into();
         found.then(|| Known {
-            name: asked[..16]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            name: hex(&asked[..16]),
         })
     }
 }
 
-fn digest(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
+/// SHA-256.
+pub(crate) fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Two digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Keys {

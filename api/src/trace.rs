@@ -34,14 +34,6 @@ impl Trace {
         let mut parts = traceparent.split('-').skip(1).map(str::to_owned);
         Some((parts.next()?, parts.next()?))
     }
-
-    pub(crate) fn trace_id(&self) -> &str {
-        self.traceparent.split('-').nth(1).unwrap_or_default()
-    }
-
-    pub(crate) fn span_id(&self) -> &str {
-        self.traceparent.split('-').nth(2).unwrap_or_default()
-    }
 }
 
 /// W3C Trace Context, section 3.2.2: version 00.

@@ -273,8 +273,7 @@ fn record(sent: &Sent, named: Named, catalog_version: i64, trace: &Trace) -> Eve
 fn fit(records: &[Outgoing], places: &[usize], is_one: bool) -> Result<(), Fault> {
     let mut faults = Faults::default();
     for (record, place) in records.iter().zip(places) {
-        let key_bytes = record.key.as_ref().map_or(0, |key| key.len());
-        if record.value.len() + key_bytes > EVENT_BYTES {
+        if record.bytes() > EVENT_BYTES {
             let field = match is_one {
                 true => "payload".to_owned(),
                 false => format!("events.{place}.payload"),

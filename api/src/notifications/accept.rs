@@ -12,11 +12,7 @@ use herald_schemas::{
     words::{Channel, Priority, Status},
 };
 use herald_stages::{
-    Output, Settings,
-    materialize::merge,
-    recipient,
-    snapshot::Snapshot,
-    template::{RenderError, render_message},
+    Output, Settings, materialize::merge, recipient, snapshot::Snapshot, template::render_message,
 };
 use serde_json::{Map, Value};
 
@@ -24,6 +20,7 @@ use crate::{
     Api,
     body::Fields,
     fault::{Fault, Faults},
+    templates::not_rendered,
     to_the_end,
     trace::Trace,
 };
@@ -223,16 +220,9 @@ impl Common<'_> {
                 html: html.or(rendered.html),
                 template: Some((id, template.version)),
             }),
-            Err(RenderError::MissingVariable { name, .. }) => {
-                let name = format!("variables.{name}");
-                fields.fault(
-                    &name,
-                    format!("The {name} field is required by the template."),
-                );
-                None
-            }
             Err(error) => {
-                fields.fault("variables", format!("{error}."));
+                let (field, text) = not_rendered(&error);
+                fields.fault(&field, text);
                 None
             }
         }
@@ -289,8 +279,7 @@ pub(crate) async fn write(
 fn fit(requests: &[Outgoing]) -> Result<(), Fault> {
     let mut faults = Faults::default();
     for (index, request) in requests.iter().enumerate() {
-        let key_bytes = request.key.as_ref().map_or(0, |key| key.len());
-        if request.value.len() + key_bytes > REQUEST_BYTES {
+        if request.bytes() > REQUEST_BYTES {
             let text = format!("The notification exceeds {REQUEST_BYTES} bytes.");
             faults.add(format!("notifications.{index}"), text);
         }

@@ -19,7 +19,9 @@ use super::{
     show::full,
 };
 use crate::{
-    Api, body,
+    Api,
+    batches::with_trace,
+    body,
     fault::{Conflict, Fault},
     keys::Caller,
     trace::Trace,
@@ -176,22 +178,17 @@ async fn write(
         traceparent: Some(trace.traceparent.clone()),
     });
     let rows = accept::write(api, of_batch, requests).await?;
+    let of_trace = batch.and_then(|_| Trace::read(&trace.traceparent));
+    let metadata = batch.map(|batch| body::documented(&batch.metadata));
+    let metadata = metadata.map(|own| with_trace(of_trace.as_ref(), own));
+    let (trace_id, span_id) = of_trace.unzip();
     Ok(AcceptedNotifications {
         batch_id: batch.map(|_| ids.base.to_string()),
-        trace_id: batch.map(|_| trace.trace_id().to_owned()),
-        span_id: batch.map(|_| trace.span_id().to_owned()),
-        metadata: batch.map(|batch| with_trace(trace, &body::documented(&batch.metadata))),
+        trace_id,
+        span_id,
+        metadata,
         created: rows.len(),
         duplicates: duplicates.len(),
         notifications: rows.iter().map(full).collect(),
     })
-}
-
-/// The trace of a batch, with the client's own metadata over it.
-pub(crate) fn with_trace(trace: &Trace, own: &body::Object) -> body::Object {
-    let mut metadata = body::Object::new();
-    metadata.insert("trace_id".to_owned(), trace.trace_id().into());
-    metadata.insert("span_id".to_owned(), trace.span_id().into());
-    metadata.extend(own.clone());
-    metadata
 }

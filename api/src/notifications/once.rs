@@ -4,7 +4,10 @@
 //! finds it later finds those, made or, after a crash, still to be made under the same ids. A claim
 //! is leased: while the lease lasts, somebody is at work on it and is waited for.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use herald_runtime::worker::now;
 use herald_schemas::{
@@ -13,14 +16,13 @@ use herald_schemas::{
 };
 use herald_store::{KeyClaim, KeyHeld};
 use poem::Request;
-use sha2::{Digest, Sha256};
 use tokio::time::sleep;
 
 use super::find_all;
 use crate::{
     Api,
     fault::{Conflict, Fault, Faults},
-    keys::Caller,
+    keys::{Caller, digest, hex},
 };
 
 /// How long whoever claims a key is given to make what it names.
@@ -150,15 +152,11 @@ pub(super) async fn request(
     key: String,
     body: &str,
 ) -> Result<Turn, Fault> {
-    let digest: String = Sha256::digest(body.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     let wanted = Wanted {
         scope: caller.scope("request"),
         key,
         value: BatchId::random().to_string(),
-        digest,
+        digest: hex(&digest(body)),
         kept: api.keys_kept,
     };
     let turn = claim(api, &wanted).await?;
@@ -228,7 +226,9 @@ pub(super) async fn items(
         ours: Vec::new(),
         duplicates: Vec::new(),
     };
+    let scope = caller.scope("notification");
     let mut keyed: Vec<(Wanted, Placed)> = Vec::new();
+    let mut seen: HashSet<String> = HashSet::new();
     let mut again = Vec::new();
     for (index, mut request) in requests.into_iter().enumerate() {
         let id = id(index).to_string();
@@ -237,12 +237,12 @@ pub(super) async fn items(
             placed.push((index, request));
             continue;
         };
-        if keyed.iter().any(|(wanted, _)| wanted.key == key) {
+        if !seen.insert(key.clone()) {
             again.push(key);
             continue;
         }
         let wanted = Wanted {
-            scope: caller.scope("notification"),
+            scope: scope.clone(),
             key,
             value: id,
             digest: String::new(),
@@ -254,15 +254,17 @@ pub(super) async fn items(
     placed.sort_by_key(|(place, _)| *place);
     items.requests = placed.into_iter().map(|(_, request)| request).collect();
     // The second of one request is the first one's duplicate.
-    for key in again {
-        let named = |ours: &Ours| (ours.key == key).then(|| ours.held.value.clone());
-        let id = items.ours.iter().find_map(named);
-        let before = items.duplicates.iter().find(|(seen, _)| *seen == key);
-        let id = id
-            .or_else(|| before.map(|(_, id)| id.clone()))
-            .unwrap_or_default();
-        items.duplicates.push((key, id));
-    }
+    let made = items.ours.iter().map(|ours| (&ours.key, &ours.held.value));
+    let there = items.duplicates.iter().map(|(key, id)| (key, id));
+    let named: HashMap<&String, &String> = there.chain(made).collect();
+    let again: Vec<(String, String)> = again
+        .into_iter()
+        .map(|key| {
+            let id = named.get(&key).map(|id| (*id).clone()).unwrap_or_default();
+            (key, id)
+        })
+        .collect();
+    items.duplicates.extend(again);
     Ok(items)
 }
 
@@ -279,7 +281,7 @@ async fn claim_items(
         // A key that was there names a notification that is there, unless it is being made.
         let there = held.iter().filter(|held| !held.is_new);
         let ids: Vec<NotificationId> = there.filter_map(|held| held.value.parse().ok()).collect();
-        let made: Vec<String> = find_all(api, &ids)
+        let made: HashSet<String> = find_all(api, &ids)
             .await?
             .iter()
             .map(|row| row.id().to_string())

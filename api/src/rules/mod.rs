@@ -6,7 +6,7 @@ mod rehearse;
 use herald_runtime::worker::now;
 use herald_schemas::{
     catalog::{Kind, Rule},
-    ids::{RuleId, TemplateId},
+    ids::{RuleId, TemplateId, UnixMs},
     words::{Channel, Priority},
 };
 use herald_stages::{check_when, snapshot::Snapshot, template};
@@ -163,6 +163,25 @@ pub(crate) async fn find(api: &Api, id: &str) -> Result<Rule, Fault> {
         .ok_or_else(missing)
 }
 
+/// What a new rule starts from.
+pub(crate) fn nothing(template_id: TemplateId, now: UnixMs) -> Rule {
+    Rule {
+        id: RuleId::random(),
+        name: String::new(),
+        event: String::new(),
+        template_id,
+        recipient: String::new(),
+        seed_recipient: None,
+        channel: None,
+        conditions: Map::new(),
+        when: None,
+        priority: Priority::Normal,
+        is_active: true,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
 fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule, Fault> {
     let mut faults = Faults::default();
     let mut fields = Fields::of(body, &mut faults);
@@ -202,21 +221,7 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Snapshot) -> Result<Rule,
     let now = now();
     let mut rule = match (before, template_id) {
         (Some(rule), _) => rule,
-        (None, Some(template_id)) => Rule {
-            id: RuleId::random(),
-            name: String::new(),
-            event: String::new(),
-            template_id,
-            recipient: String::new(),
-            seed_recipient: None,
-            channel: None,
-            conditions: Map::new(),
-            when: None,
-            priority: Priority::Normal,
-            is_active: true,
-            created_at: now,
-            updated_at: now,
-        },
+        (None, Some(template_id)) => nothing(template_id, now),
         (None, None) => {
             return Err(Faults::only(
                 "template_id",

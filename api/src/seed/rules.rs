@@ -3,8 +3,8 @@
 use herald_runtime::worker::now;
 use herald_schemas::{
     catalog::{Catalog, Kind, Rule, SeedRecipient},
-    ids::{RuleId, SourceId, TemplateId},
-    words::{Channel, Priority},
+    ids::{SourceId, TemplateId},
+    words::Channel,
 };
 use herald_stages::recipient;
 use poem_openapi::{
@@ -12,7 +12,7 @@ use poem_openapi::{
     param::{Path, Query},
     payload::Json,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     SeedChanged, SeedDone, SeedList, SeedOne, changed, deleted,
@@ -25,7 +25,7 @@ use crate::{
     fault::{Fault, Faults},
     keys::Caller,
     pages::read,
-    rules::{delete, find},
+    rules::{delete, find, nothing},
 };
 
 const WHAT: &str = "Notification rule";
@@ -248,21 +248,10 @@ fn check(body: &Value, before: Option<Rule>, catalog: &Catalog) -> Result<Rule, 
 
 /// What a new rule starts from. The first seed's have no names.
 fn new(template_id: TemplateId) -> Rule {
-    let (id, now) = (RuleId::random(), now());
+    let rule = nothing(template_id, now());
     Rule {
-        id,
-        name: format!("rule {id}"),
-        event: String::new(),
-        template_id,
-        recipient: String::new(),
-        seed_recipient: None,
-        channel: None,
-        conditions: Map::new(),
-        when: None,
-        priority: Priority::Normal,
-        is_active: true,
-        created_at: now,
-        updated_at: now,
+        name: format!("rule {}", rule.id),
+        ..rule
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     example,
     fault::Fault,
     keys::Caller,
-    templates::{check, delete, find, save},
+    templates::{check, current, delete, find, save},
     time,
 };
 
@@ -199,14 +199,8 @@ impl Routes {
             page: page.0,
             per_page: per_page.0,
         };
-        let mut templates = api.store.catalog().await?.templates;
-        templates.retain(|version| !version.retired);
-        let (data, meta) = catalog::page(
-            templates,
-            &asked,
-            |version| version.template.id,
-            |version| shown(&version.template),
-        )?;
+        let templates = current(&api).await?;
+        let (data, meta) = catalog::page(templates, &asked, |template| template.id, shown)?;
         Ok(Json(SeedList { data, meta }))
     }
 

@@ -9,7 +9,7 @@ use herald_schemas::{
     ids::TemplateId,
     words::Channel,
 };
-use herald_stages::template;
+use herald_stages::template::{self, RenderError};
 use poem_openapi::{
     ApiResponse, OpenApi,
     param::{Path, Query},
@@ -73,14 +73,8 @@ impl Routes {
             page: page.0,
             per_page: per_page.0,
         };
-        let mut templates = api.store.catalog().await?.templates;
-        templates.retain(|version| !version.retired);
-        let (data, meta) = catalog::page(
-            templates,
-            &asked,
-            |version| version.template.id,
-            |version| shown(&version.template),
-        )?;
+        let templates = current(&api).await?;
+        let (data, meta) = catalog::page(templates, &asked, |template| template.id, shown)?;
         Ok(Json(Templates { data, meta }))
     }
 
@@ -192,11 +186,17 @@ impl Routes {
 pub(crate) async fn find(api: &Api, id: &str) -> Result<Template, Fault> {
     let missing = || Fault::not_found("Template");
     let id: TemplateId = id.parse().map_err(|_| missing())?;
-    let templates = api.store.catalog().await?.templates;
-    let current = templates
-        .into_iter()
-        .find(|version| !version.retired && version.template.id == id);
-    current.map(|version| version.template).ok_or_else(missing)
+    let mut templates = current(api).await?.into_iter();
+    templates
+        .find(|template| template.id == id)
+        .ok_or_else(missing)
+}
+
+/// The newest version of each template that was not deleted.
+pub(crate) async fn current(api: &Api) -> Result<Vec<Template>, Fault> {
+    let templates = api.store.catalog().await?.templates.into_iter();
+    let current = templates.filter(|version| !version.retired);
+    Ok(current.map(|version| version.template).collect())
 }
 
 /// Every version of a template.
@@ -249,6 +249,18 @@ fn text(fields: &mut Fields<'_, '_>, name: &str) -> Option<String> {
         fields.fault(name, format!("The {name} field does not parse: {error}."));
     }
     Some(text)
+}
+
+/// The field that is at fault when a template cannot be rendered, and what is told of it.
+pub(crate) fn not_rendered(error: &RenderError) -> (String, String) {
+    match error {
+        RenderError::MissingVariable { name, .. } => {
+            let field = format!("variables.{name}");
+            let text = format!("The {field} field is required by the template.");
+            (field, text)
+        }
+        error => ("variables".to_owned(), format!("{error}.")),
+    }
 }
 
 /// What a new template starts from.

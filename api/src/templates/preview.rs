@@ -2,15 +2,11 @@
 
 use herald_schemas::catalog::Template;
 use herald_schemas::{ids::TemplateId, words::Channel};
-use herald_stages::{
-    Settings,
-    snapshot::Snapshot,
-    template::{RenderError, render_message},
-};
+use herald_stages::{Settings, snapshot::Snapshot, template::render_message};
 use poem_openapi::{Object, types::Example};
 use serde_json::{Value, json};
 
-use super::{nothing, text};
+use super::{not_rendered, nothing, text};
 use crate::{
     body::{self, Fields},
     example,
@@ -124,13 +120,9 @@ pub(super) fn preview(
     let channel = channel.or(found.map(|found| found.channel));
     let variables = fields.object("variables").cloned().unwrap_or_default();
     faults.none()?;
-    let rendered = render_message(&template, &variables).map_err(|error| match error {
-        RenderError::MissingVariable { name, .. } => {
-            let name = format!("variables.{name}");
-            let text = format!("The {name} field is required by the template.");
-            Faults::only(&name, text)
-        }
-        error => Faults::only("variables", format!("{error}.")),
+    let rendered = render_message(&template, &variables).map_err(|error| {
+        let (field, text) = not_rendered(&error);
+        Faults::only(&field, text)
     })?;
     if let Some(Err(problem)) =
         channel.map(|channel| settings.limits.check(channel, &rendered.content))

@@ -93,6 +93,13 @@ pub struct Outgoing {
     pub headers: Vec<Header>,
 }
 
+impl Outgoing {
+    /// What [`TopicSpec::max_record_bytes`] is about: the bytes of its value and its key.
+    pub fn bytes(&self) -> usize {
+        self.value.len() + self.key.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// A topic as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {

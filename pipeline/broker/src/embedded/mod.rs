@@ -296,7 +296,7 @@ impl Producer for EmbeddedProducer {
         let mut room = 0;
         for outgoing in batch {
             let topic = self.shared.topic(&outgoing.topic)?;
-            let bytes = outgoing.value.len() + outgoing.key.as_ref().map_or(0, |key| key.len());
+            let bytes = outgoing.bytes();
             if bytes > topic.max_record_bytes {
                 let topic = outgoing.topic.to_string();
                 return Err(BrokerError::TooLarge { topic, bytes });

@@ -75,7 +75,7 @@ impl KafkaProducer {
                 _ => self.cluster.largest(&outgoing.topic).await?,
             };
             last = Some((&outgoing.topic, largest));
-            let bytes = outgoing.value.len() + outgoing.key.as_ref().map_or(0, |key| key.len());
+            let bytes = outgoing.bytes();
             if bytes > largest {
                 // It may take more by the time this is tried again.
                 self.cluster.forget(&outgoing.topic);
