@@ -126,6 +126,20 @@ pub struct NotificationRequested {
 }
 
 impl NotificationRequested {
+    /// The notification's id: the producer's own, else one of where its record lies.
+    pub fn notification_id(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        timestamp: UnixMs,
+    ) -> NotificationId {
+        match &self.id {
+            Some(own) => NotificationId::from_producer(own, self.created_at),
+            None => NotificationId::of_record(topic, partition, offset, timestamp),
+        }
+    }
+
     /// Who is notified, once the words and the id are known to be good; accepted by the API: no
     /// record is its source.
     pub fn identity(&self, id: NotificationId, channel: Channel, priority: Priority) -> Identity {

@@ -6,7 +6,17 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use herald_broker::{Offsets, Partition};
+use herald_broker::{Offsets, Partition, Record};
+
+/// Where to go on once all of these are done: without a ledger, by stages that finish a batch before
+/// they take the next.
+pub(crate) fn frontier(records: &[Record]) -> Offsets {
+    // In order within each partition: the last one of each stands.
+    records
+        .iter()
+        .map(|record| (Partition::clone(&record.partition), record.offset + 1))
+        .collect()
+}
 
 /// The records in hand, by partition.
 #[derive(Debug, Default)]

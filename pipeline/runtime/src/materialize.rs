@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use herald_broker::{Consumer, Offsets, Partition, Record, Revocation, Start, Subscription, Turn};
+use herald_broker::{Consumer, Partition, Record, Revocation, Start, Subscription, Turn};
 use herald_schemas::{
     ids::{DeadLetterId, EventId, NotificationId},
     records::{BatchAccepted, DeadLetter, Event, EventMatched, StatusChanged},
@@ -24,6 +24,7 @@ use tracing::error;
 
 use crate::{
     inbox::is_too_large,
+    ledger::frontier,
     stage::Stage,
     worker::{Shutdown, StageError, Worker},
 };
@@ -301,12 +302,4 @@ async fn write_letters(
 fn event_id(record: &Record, event: &Event) -> EventId {
     let Partition { topic, index } = &record.partition;
     event.event_id(topic, *index, record.offset, record.timestamp)
-}
-
-fn frontier(records: &[Record]) -> Offsets {
-    // In order within each partition: the last one of each stands.
-    records
-        .iter()
-        .map(|record| (Partition::clone(&record.partition), record.offset + 1))
-        .collect()
 }

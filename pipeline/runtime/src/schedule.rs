@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use herald_broker::{Consumer, Offsets, Partition, Record, Start, Subscription, Turn};
+use herald_broker::{Consumer, Partition, Record, Start, Subscription, Turn};
 use herald_schemas::{
     ids::{NotificationId, UnixMs},
     records::NotificationRequested,
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     inbox::source,
+    ledger::frontier,
     stage::Stage,
     worker::{Shutdown, StageError, Worker, now},
 };
@@ -251,12 +252,4 @@ impl Scheduler {
 /// Behind everything that is due at a time.
 fn end_of(at: UnixMs) -> Due {
     (at, NotificationId::first_at(UnixMs::MAX))
-}
-
-fn frontier(records: &[Record]) -> Offsets {
-    // In order within each partition: the last one of each stands.
-    records
-        .iter()
-        .map(|record| (Partition::clone(&record.partition), record.offset + 1))
-        .collect()
 }

@@ -12,15 +12,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use herald_broker::{
-    Acks, Broker, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Subscription,
-    TopicSpec, Turn,
-};
+use herald_broker::{Acks, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Turn};
 use herald_runtime::{outbox::Outbox, stage::Stage};
 use herald_stages::{Output, Settings};
 use tokio::time::{Instant, sleep};
 
-use self::support::{Carrier, DEADLINE, Process, World, delivery, eventually};
+use self::support::{Carrier, DEADLINE, Process, Subscribing, World, delivery, eventually};
 
 /// A producer that takes nothing while it is shut.
 struct Door {
@@ -38,50 +35,7 @@ impl Producer for Door {
     }
 }
 
-/// A broker whose next consumer fails when it is told to, once.
-struct Failing {
-    inside: Arc<dyn Broker>,
-    fail: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Broker for Failing {
-    async fn setup(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
-        self.inside.setup(topics).await
-    }
-
-    async fn producer(&self) -> Result<Arc<dyn Producer>, BrokerError> {
-        self.inside.producer().await
-    }
-
-    async fn subscribe(&self, what: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
-        Ok(Box::new(FailingConsumer {
-            inside: Mutex::new(self.inside.subscribe(what).await?),
-            fail: Arc::clone(&self.fail),
-        }))
-    }
-
-    async fn partitions(&self, topic: &str) -> Result<i32, BrokerError> {
-        self.inside.partitions(topic).await
-    }
-
-    async fn end_offsets(&self, partitions: &[Partition]) -> Result<Offsets, BrokerError> {
-        self.inside.end_offsets(partitions).await
-    }
-
-    async fn committed(
-        &self,
-        group: &str,
-        partitions: &[Partition],
-    ) -> Result<Offsets, BrokerError> {
-        self.inside.committed(group, partitions).await
-    }
-
-    async fn ping(&self) -> Result<(), BrokerError> {
-        self.inside.ping().await
-    }
-}
-
+/// Fails when it is told to, once.
 struct FailingConsumer {
     /// Only so that it is Sync.
     inside: Mutex<Box<dyn Consumer>>,
@@ -149,9 +103,13 @@ impl Bench {
         );
         worker.outbox = Outbox::new(codec, &worker.topics, ladder, Arc::new(door));
         let fail = Arc::new(AtomicBool::new(false));
-        worker.broker = Arc::new(Failing {
-            inside: Arc::clone(&worker.broker),
-            fail: Arc::clone(&fail),
+        let told = Arc::clone(&fail);
+        worker.broker = Subscribing::new(&worker.broker, move |inside, what| {
+            let fail = Arc::clone(&told);
+            Box::pin(async move {
+                let inside = Mutex::new(inside.subscribe(what).await?);
+                Ok(Box::new(FailingConsumer { inside, fail }) as Box<dyn Consumer>)
+            })
         });
         Self { world, shut, fail }
     }

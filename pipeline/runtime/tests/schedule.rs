@@ -12,12 +12,8 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use herald_broker::{
-    Broker, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Start, Subscription,
-    TopicSpec,
-};
+use herald_broker::{BrokerError, Outgoing, Start, Subscription};
 use herald_runtime::{
     metrics::Metrics,
     stage::Stage,
@@ -32,7 +28,7 @@ use herald_stages::{Output, Settings};
 use herald_store::ScheduledRow;
 use tokio::time::{Instant, sleep};
 
-use self::support::{Carrier, PARTITIONS, Process, Reader, World, eventually};
+use self::support::{Carrier, PARTITIONS, Process, Reader, Subscribing, World, eventually};
 
 const SCHEDULE: &[Stage] = &[Stage::Schedule];
 const HOUR: i64 = 3_600_000;
@@ -273,78 +269,41 @@ async fn a_stop_between_two_looks_lets_nothing_go_on_twice() {
     assert_eq!(bench.out.records.len(), requests.len());
 }
 
-/// A broker whose groups have another name and start at the end, and which a consumer can join
-/// while it is open: another machine's, which took over what the first one does not know it lost.
-struct Elsewhere {
-    inside: Arc<dyn Broker>,
-    name: &'static str,
-    start: Start,
-    open: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Broker for Elsewhere {
-    async fn setup(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
-        self.inside.setup(topics).await
-    }
-
-    async fn producer(&self) -> Result<Arc<dyn Producer>, BrokerError> {
-        self.inside.producer().await
-    }
-
-    async fn subscribe(&self, what: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
-        if !self.open.load(Ordering::SeqCst) {
-            return Err(BrokerError::Unavailable(
-                "its partitions are gone".to_owned(),
-            ));
-        }
-        let what = Subscription {
-            group: what.group.map(|group| group + self.name),
-            start: self.start,
-            ..what
-        };
-        self.inside.subscribe(what).await
-    }
-
-    async fn partitions(&self, topic: &str) -> Result<i32, BrokerError> {
-        self.inside.partitions(topic).await
-    }
-
-    async fn end_offsets(&self, partitions: &[Partition]) -> Result<Offsets, BrokerError> {
-        self.inside.end_offsets(partitions).await
-    }
-
-    async fn committed(
-        &self,
-        group: &str,
-        partitions: &[Partition],
-    ) -> Result<Offsets, BrokerError> {
-        self.inside.committed(group, partitions).await
-    }
-
-    async fn ping(&self) -> Result<(), BrokerError> {
-        self.inside.ping().await
-    }
+/// A worker whose groups have another name and start there, and which can join them while it is
+/// told that it can: another machine's, which took over what the first one does not know it lost.
+fn elsewhere(worker: &Worker, name: &'static str, start: Start) -> (Worker, Arc<AtomicBool>) {
+    let joinable = Arc::new(AtomicBool::new(true));
+    let open = Arc::clone(&joinable);
+    let broker = Subscribing::new(&worker.broker, move |inside, what| {
+        let open = Arc::clone(&open);
+        Box::pin(async move {
+            if !open.load(Ordering::SeqCst) {
+                let gone = "its partitions are gone".to_owned();
+                return Err(BrokerError::Unavailable(gone));
+            }
+            let what = Subscription {
+                group: what.group.map(|group| group + name),
+                start,
+                ..what
+            };
+            inside.subscribe(what).await
+        })
+    });
+    let worker = Worker {
+        broker,
+        metrics: Metrics::new().unwrap(),
+        name: name.into(),
+        ..worker.clone()
+    };
+    (worker, joinable)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_owner_stops_where_it_cannot_note_what_went_on_and_nothing_is_lost() {
     let mut bench = Bench::new().await;
-    let elsewhere = |name, start| {
-        let mut worker = bench.world.worker.clone();
-        let open = Arc::new(AtomicBool::new(true));
-        worker.broker = Arc::new(Elsewhere {
-            inside: Arc::clone(&worker.broker),
-            name,
-            start,
-            open: Arc::clone(&open),
-        });
-        worker.metrics = Metrics::new().unwrap();
-        worker.name = name.into();
-        (worker, open)
-    };
-    let (old, joinable) = elsewhere(".old", Start::Earliest);
-    let (new, _) = elsewhere(".new", Start::Latest);
+    let worker = &bench.world.worker;
+    let (old, joinable) = elsewhere(worker, ".old", Start::Earliest);
+    let (new, _) = elsewhere(worker, ".new", Start::Latest);
     let former = Process::start(old.clone(), SCHEDULE);
     let start = now();
     let kept_before: Vec<_> = (0..500)

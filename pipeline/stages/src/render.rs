@@ -1,7 +1,6 @@
 //! The stage render: a requested notification → one that is ready to be sent.
 
 use herald_schemas::{
-    ids::NotificationId,
     records::{DeliveryReady, Failure, Identity, Message, NotificationRequested, StatusChanged},
     words::{Channel, Priority, Status},
 };
@@ -117,15 +116,12 @@ fn identity(
         let message = format!("recipient is longer than {} bytes", recipient::LONG);
         return Err(poison("invalid_recipient", message));
     }
-    let id = match &request.id {
-        Some(own) => NotificationId::from_producer(own, request.created_at),
-        None => NotificationId::of_record(
-            source.topic,
-            source.partition,
-            source.offset,
-            source.timestamp,
-        ),
-    };
+    let id = request.notification_id(
+        source.topic,
+        source.partition,
+        source.offset,
+        source.timestamp,
+    );
     let identity = request.identity(id, channel, priority);
     Ok(Identity {
         correlation_id: identity.correlation_id.or_else(|| source.correlation_id()),

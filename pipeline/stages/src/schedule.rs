@@ -14,15 +14,12 @@ pub fn kept(
     request: NotificationRequested,
     source: &Source<'_>,
 ) -> (NotificationId, NotificationRequested) {
-    let id = match &request.id {
-        Some(own) => NotificationId::from_producer(own, request.created_at),
-        None => NotificationId::of_record(
-            source.topic,
-            source.partition,
-            source.offset,
-            source.timestamp,
-        ),
-    };
+    let id = request.notification_id(
+        source.topic,
+        source.partition,
+        source.offset,
+        source.timestamp,
+    );
     let kept = NotificationRequested {
         id: Some(id.to_string()),
         correlation_id: request.correlation_id.or_else(|| source.correlation_id()),

@@ -14,8 +14,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use herald_broker::{
-    Broker, Consumer, Offsets, Partition, Start, Subscription, Turn, embedded::EmbeddedBroker,
+    Broker, BrokerError, Consumer, Offsets, Partition, Producer, Start, Subscription, TopicSpec,
+    Turn, embedded::EmbeddedBroker,
 };
 use herald_channels::{Call, CallOutcome, Provider, Reply};
 use herald_runtime::{
@@ -65,25 +67,31 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool)
 /// A log, a store, and a worker that uses them.
 pub(crate) struct World {
     pub(crate) worker: Worker,
+    partitions: i32,
     pub(crate) carrier: Arc<Carrier>,
     _directory: TempDir,
 }
 
 impl World {
     pub(crate) async fn new(settings: Settings, carrier: Arc<Carrier>) -> Self {
+        Self::of(PARTITIONS, settings, carrier).await
+    }
+
+    /// With so many partitions of each topic.
+    pub(crate) async fn of(partitions: i32, settings: Settings, carrier: Arc<Carrier>) -> Self {
         let directory = TempDir::new().unwrap();
         let (topics, settings) = (Topics::default(), Arc::new(settings));
         let ladder = settings.retry.ladder();
         let broker: Arc<dyn Broker> = EmbeddedBroker::open(&directory.path().join("log")).unwrap();
-        let specs: Vec<_> = setup::topics(&topics, ladder, PARTITIONS, Duration::from_secs(3_600))
+        let specs: Vec<_> = setup::topics(&topics, ladder, partitions, Duration::from_secs(3_600))
             .into_iter()
             .map(|topic| topic.spec)
             .collect();
         broker.setup(&specs).await.unwrap();
         let store = SqliteStore::open(&directory.path().join("store.db")).unwrap();
         let layout = Layout {
-            status_shards: 2,
-            claim_shards: 2,
+            status_shards: partitions as u32,
+            claim_shards: partitions as u32,
             bucket_minutes: 60,
             retention_days: 1,
         };
@@ -111,6 +119,7 @@ impl World {
         };
         Self {
             worker,
+            partitions,
             carrier,
             _directory: directory,
         }
@@ -125,7 +134,9 @@ impl World {
     pub(crate) async fn is_done(&self, stage: Stage, topics: &[String]) -> bool {
         let partitions: Vec<Partition> = topics
             .iter()
-            .flat_map(|topic| (0..PARTITIONS).map(|index| Partition::new(topic.as_str(), index)))
+            .flat_map(|topic| {
+                (0..self.partitions).map(|index| Partition::new(topic.as_str(), index))
+            })
             .collect();
         let (broker, group) = (
             &self.worker.broker,
@@ -160,6 +171,62 @@ impl World {
             reader: self.read(&self.worker.topics.status()).await,
             rows: HashMap::new(),
         }
+    }
+}
+
+type Subscribed = BoxFuture<'static, Result<Box<dyn Consumer>, BrokerError>>;
+
+/// A broker to which one subscribes in another way.
+pub(crate) struct Subscribing<F> {
+    inside: Arc<dyn Broker>,
+    subscribe: F,
+}
+
+impl<F: Fn(Arc<dyn Broker>, Subscription) -> Subscribed> Subscribing<F> {
+    /// `subscribe` is given the broker itself and what is asked of it.
+    pub(crate) fn new(inside: &Arc<dyn Broker>, subscribe: F) -> Arc<Self> {
+        Arc::new(Self {
+            inside: Arc::clone(inside),
+            subscribe,
+        })
+    }
+}
+
+#[async_trait]
+impl<F> Broker for Subscribing<F>
+where
+    F: Fn(Arc<dyn Broker>, Subscription) -> Subscribed + Send + Sync + 'static,
+{
+    async fn setup(&self, topics: &[TopicSpec]) -> Result<(), BrokerError> {
+        self.inside.setup(topics).await
+    }
+
+    async fn producer(&self) -> Result<Arc<dyn Producer>, BrokerError> {
+        self.inside.producer().await
+    }
+
+    async fn subscribe(&self, what: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
+        (self.subscribe)(Arc::clone(&self.inside), what).await
+    }
+
+    async fn partitions(&self, topic: &str) -> Result<i32, BrokerError> {
+        self.inside.partitions(topic).await
+    }
+
+    async fn end_offsets(&self, partitions: &[Partition]) -> Result<Offsets, BrokerError> {
+        self.inside.end_offsets(partitions).await
+    }
+
+    async fn committed(
+        &self,
+        group: &str,
+        partitions: &[Partition],
+    ) -> Result<Offsets, BrokerError> {
+        self.inside.committed(group, partitions).await
+    }
+
+    async fn ping(&self) -> Result<(), BrokerError> {
+        self.inside.ping().await
     }
 }
 
