@@ -436,3 +436,24 @@ pub struct Control {
     /// When it was said.
     pub at: UnixMs,
 }
+
+impl DeadLetter {
+    /// The letter without the record's bytes, key and headers: what a list shows.
+    pub fn head(&self) -> Self {
+        Self {
+            id: self.id,
+            stage: self.stage.clone(),
+            error: self.error.clone(),
+            at: self.at,
+            identity: self.identity.clone(),
+            event_id: self.event_id,
+            attempts: self.attempts,
+            source_topic: self.source_topic.clone(),
+            source_partition: self.source_partition,
+            source_offset: self.source_offset,
+            key: None,
+            value: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+}

@@ -14,6 +14,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use herald_schemas::{
     catalog::{Catalog, Kind},
+    codec::Codec,
     ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
@@ -516,12 +517,14 @@ fn now() -> UnixMs {
     since.map_or(0, |since| since.as_millis() as UnixMs)
 }
 
-/// What a list shows of a dead letter.
-fn without_bytes(letter: &DeadLetter) -> DeadLetter {
-    DeadLetter {
-        key: None,
-        value: Vec::new(),
-        headers: Vec::new(),
-        ..letter.clone()
-    }
+/// How many events or dead letters one call looks at before it answers with what it has.
+const MOST_SCANNED: usize = 20_000;
+
+/// A dead letter as it is kept: whole, and what a list shows of it.
+fn encoded(codec: &Codec, letter: &DeadLetter) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let encode = |letter: &DeadLetter| match codec.encode(letter) {
+        Ok(encoded) => Ok(encoded.to_vec()),
+        Err(error) => Err(StoreError::Fatal(error.to_string())),
+    };
+    Ok((encode(letter)?, encode(&letter.head())?))
 }

@@ -33,8 +33,8 @@ pub(crate) struct NewEvent {
     /// What the rules and templates work on; at most 1 MiB with all else. It must fit the `schema`
     /// of its source, where that has one.
     payload: body::Object,
-    /// The client's own id of it. The same id again, within 24 hours and with the same API key, is
-    /// the same event: it is answered as the first was, and nothing more follows from it.
+    /// The client's own id of it. The same id again with the same API key, for as long as
+    /// idempotency keys are kept (24 hours unless configured), is the same event: it is answered as the first was, and nothing more follows from it.
     #[oai(nullable, validator(max_length = 128))]
     id: Option<String>,
     /// Events of one key keep their order; without one, they have none.

@@ -10,24 +10,15 @@ use herald_schemas::{
 };
 use uuid::Uuid;
 
-use super::{Connected, Listed, list::buckets, ttl};
-use crate::{StoreError, now, without_bytes};
+use super::{Connected, Listed, list::buckets};
+use crate::{MOST_SCANNED, StoreError, encoded, now};
 
-/// How many letters one call looks at before it answers with what it has.
-const MOST_SCANNED: usize = 20_000;
 /// How many of a shard are asked for at once.
 const SCANNED_AT_ONCE: usize = 200;
 
-fn encode(codec: &Codec, letter: &DeadLetter) -> Result<Vec<u8>, StoreError> {
-    let encoded = codec.encode(letter);
-    let encoded = encoded.map_err(|error| StoreError::Fatal(error.to_string()))?;
-    Ok(encoded.to_vec())
-}
-
 pub(super) async fn write(store: &Connected, letters: &[DeadLetter]) -> Result<(), StoreError> {
     let now = now();
-    let until = now.saturating_add(store.layout.retention_ms());
-    let ttl = ttl(until, now);
+    let (until, ttl) = store.kept_from(now);
     let buckets = letters
         .iter()
         .map(|letter| (store.layout.bucket(letter.id.unix_ms()), until));
@@ -39,8 +30,7 @@ pub(super) async fn write(store: &Connected, letters: &[DeadLetter]) -> Result<(
         .map(|letter| {
             let id = letter.id;
             let (bucket, shard) = store.place_of(id.unix_ms(), id.as_bytes());
-            let body = encode(&store.codec, letter)?;
-            let head = encode(&store.codec, &without_bytes(letter))?;
+            let (body, head) = encoded(&store.codec, letter)?;
             let bytes = body.len() + head.len();
             let values = (ttl, body, head, bucket, shard, id.as_bytes().to_vec());
             Ok(((bucket, shard), bytes, values))
@@ -107,8 +97,7 @@ pub(super) async fn note_requeued(
     store: &Connected,
     requeued: &[(DeadLetterId, NotificationId)],
 ) -> Result<(), StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let (_, ttl) = store.kept_from(now());
     let rows = requeued.iter().map(|(letter, notification)| {
         let (bucket, shard) = store.place_of(letter.unix_ms(), letter.as_bytes());
         let as_ = notification.as_bytes().as_slice();

@@ -10,11 +10,9 @@ use herald_schemas::{
 use scylla::value::MaybeUnset;
 use uuid::Uuid;
 
-use super::{Connected, Listed, list::buckets, ttl};
-use crate::{StoreError, json, now, to_json};
+use super::{Connected, Listed, list::buckets};
+use crate::{MOST_SCANNED, StoreError, json, now, to_json};
 
-/// How many events one call looks at before it answers with what it has.
-const MOST_SCANNED: usize = 20_000;
 /// How many of a shard are asked for at once.
 const SCANNED_AT_ONCE: usize = 500;
 
@@ -23,8 +21,7 @@ pub(super) async fn write(
     events: &[(EventId, Event)],
 ) -> Result<(), StoreError> {
     let now = now();
-    let until = now.saturating_add(store.layout.retention_ms());
-    let ttl = ttl(until, now);
+    let (until, ttl) = store.kept_from(now);
     let buckets = events
         .iter()
         .map(|(id, _)| (store.layout.bucket(id.unix_ms()), until));
@@ -50,8 +47,7 @@ pub(super) async fn write_matches(
     store: &Connected,
     matches: &[EventMatched],
 ) -> Result<(), StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let (_, ttl) = store.kept_from(now());
     let rows: Vec<_> = matches
         .iter()
         .map(|matched| {

@@ -222,12 +222,12 @@ async fn by_index(
     before: Option<NotificationId>,
     limit: usize,
 ) -> Result<Page<NotificationRow>, StoreError> {
-    let span = Span::of(filter, before);
+    let mut span = Span::of(filter, before);
+    let mut in_buckets = index_buckets(store, index, span).await?;
     let (mut items, mut scanned) = (Vec::new(), 0_usize);
-    let mut upper = span.upper;
     loop {
         let wanted = (limit + 1 - items.len()).max(100);
-        let ids = index_entries(store, index, Span { upper, ..span }, wanted).await?;
+        let ids = index_entries(store, index, &in_buckets, span, wanted).await?;
         let at_end = ids.len() < wanted;
         scanned += ids.len();
         let rows = notifications::read(store, &ids).await?;
@@ -253,29 +253,40 @@ async fn by_index(
             let next = Some(*last);
             return Ok(Page { items, next });
         }
-        upper = *last.as_bytes();
+        span.upper = *last.as_bytes();
+        if store.layout.index_bucket_of(index).is_none() {
+            let newest = Layout::widened(store.layout.bucket(last.unix_ms()));
+            in_buckets.retain(|bucket| *bucket <= newest);
+        }
     }
+}
+
+/// The buckets that an index entry may have ids of the span in, the newest first.
+async fn index_buckets(
+    store: &Connected,
+    index: &Index,
+    span: Span,
+) -> Result<Vec<i64>, StoreError> {
+    if let Some(bucket) = store.layout.index_bucket_of(index) {
+        return Ok(vec![bucket]);
+    }
+    let (first, last) = span.buckets(store.layout);
+    let all = buckets(store, Listed::Notifications, first, last).await?;
+    let mut wide: Vec<i64> = all.into_iter().map(Layout::widened).collect();
+    wide.dedup();
+    Ok(wide)
 }
 
 /// The newest `wanted` ids of an index entry within the span.
 async fn index_entries(
     store: &Connected,
     index: &Index,
+    in_buckets: &[i64],
     span: Span,
     wanted: usize,
 ) -> Result<Vec<NotificationId>, StoreError> {
     let (kind, value) = index.parts();
     let shard = store.layout.index_shard(value) as i32;
-    let in_buckets = match store.layout.index_bucket_of(index) {
-        Some(bucket) => vec![bucket],
-        None => {
-            let (first, last) = span.buckets(store.layout);
-            let all = buckets(store, Listed::Notifications, first, last).await?;
-            let mut wide: Vec<i64> = all.into_iter().map(Layout::widened).collect();
-            wide.dedup();
-            wide
-        }
-    };
     let (lowest, upper) = (span.lowest.as_slice(), span.upper.as_slice());
     let most = wanted.min(i32::MAX as usize) as i32;
     let mut ids = Vec::new();

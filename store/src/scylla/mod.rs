@@ -346,6 +346,12 @@ impl KnownBuckets {
 }
 
 impl Connected {
+    /// Until when something is kept that is written now, and the seconds that it has to live.
+    fn kept_from(&self, now: UnixMs) -> (UnixMs, i32) {
+        let until = self.layout.kept_beside(None, now);
+        (until, ttl(until, now))
+    }
+
     /// Writes down that there are rows in these buckets; before the rows themselves are written.
     async fn note_buckets(
         &self,

@@ -143,8 +143,7 @@ pub(super) async fn claim(
     claims: &[Claim],
     outcomes: &[Outcome],
 ) -> Result<Vec<Claimed>, StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let (_, ttl) = store.kept_from(now());
     let outcomes = outcomes.iter().map(|outcome| {
         let (bucket, shard) = store.claim_place(outcome.id, &outcome.recipient);
         let body = MaybeUnset::Set(outcome.body.as_slice());
@@ -214,8 +213,7 @@ pub(super) async fn write_batches(
     store: &Connected,
     batches: &[BatchAccepted],
 ) -> Result<(), StoreError> {
-    let now = now();
-    let ttl = ttl(now.saturating_add(store.layout.retention_ms()), now);
+    let (_, ttl) = store.kept_from(now());
     let rows: Vec<_> = batches
         .iter()
         .map(|batch| {

@@ -9,16 +9,7 @@ use herald_schemas::{
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use crate::{StoreError, without_bytes};
-
-/// How many letters one call looks at before it answers with what it has.
-const MOST_SCANNED: usize = 20_000;
-
-fn encode(codec: &Codec, letter: &DeadLetter) -> Result<Vec<u8>, StoreError> {
-    let encoded = codec.encode(letter);
-    let encoded = encoded.map_err(|error| StoreError::Fatal(error.to_string()))?;
-    Ok(encoded.to_vec())
-}
+use crate::{MOST_SCANNED, StoreError, encoded};
 
 pub(super) fn write(
     connection: &Connection,
@@ -30,10 +21,7 @@ pub(super) fn write(
          ON CONFLICT DO UPDATE SET body = ?2, head = ?3",
     )?;
     for letter in letters {
-        let (body, head) = (
-            encode(codec, letter)?,
-            encode(codec, &without_bytes(letter))?,
-        );
+        let (body, head) = encoded(codec, letter)?;
         put.execute(params![letter.id.as_bytes(), body, head])?;
     }
     Ok(())

@@ -8,10 +8,7 @@ use herald_schemas::{
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use crate::{StoreError, json, to_json};
-
-/// How many events one call looks at before it answers with what it has.
-const MOST_SCANNED: usize = 20_000;
+use crate::{MOST_SCANNED, StoreError, json, to_json};
 
 pub(super) fn write(
     connection: &Connection,

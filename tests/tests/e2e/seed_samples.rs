@@ -1,6 +1,6 @@
 //! The REST contract as its first clients know it: each request of its examples, and each answer of
-//! its samples, key for key. More keys may be there. The metrics and the health of that contract
-//! are not served yet, and not here.
+//! its samples, key for key. More keys may be there. Its metrics and its health are in
+//! `figures`.
 
 use herald_e2e::{Answer, Client, Engine, Provider, Reply, SOON, System};
 use reqwest::Method;
