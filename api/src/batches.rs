@@ -12,7 +12,7 @@ use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use crate::{
     Api, Parts, Tag, body,
     fault::Fault,
-    keys::Caller,
+    keys::{Reader, Sender},
     notifications::{
         PATIENCE, cancel_all,
         show::{Notification, full},
@@ -75,7 +75,7 @@ impl Routes {
     #[oai(path = "/batches/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The batch's id.
         id: Path<String>,
@@ -88,7 +88,7 @@ impl Routes {
     #[oai(path = "/batches/:id/cancel", method = "post")]
     async fn cancel(
         &self,
-        _caller: Caller,
+        _sender: Sender,
         api: Parts<'_>,
         /// The batch's id.
         id: Path<String>,

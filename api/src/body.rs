@@ -1,7 +1,7 @@
 //! Request bodies: read up to a limit, parsed as JSON, and then taken apart field by field, so that
 //! every fault of a request is told at once.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, str::FromStr};
 
 use herald_schemas::ids::UnixMs;
 use poem::{Request, RequestBody, Result};
@@ -233,13 +233,51 @@ impl<'v, 'f> Fields<'v, 'f> {
     }
 
     /// One of a set of words.
-    pub(crate) fn word<W: std::str::FromStr>(&mut self, name: &str) -> Option<W> {
+    pub(crate) fn word<W: FromStr>(&mut self, name: &str) -> Option<W> {
         let text = self.text(name, 64)?;
         let word = text.parse().ok();
         if word.is_none() {
             self.fault(name, format!("The selected {name} is invalid."));
         }
         word
+    }
+
+    /// A list of words of a set: at least one, and none twice.
+    pub(crate) fn words<W: FromStr + PartialEq>(&mut self, name: &str) -> Vec<W> {
+        let mut words = Vec::new();
+        let given = self.get(name);
+        let list = given.and_then(Value::as_array);
+        // By its path: `Type`, which is in scope here, has an `is_empty` of its own.
+        let Some(list) = list.filter(|list| !Vec::is_empty(list)) else {
+            let what = match given {
+                None => "is required",
+                Some(_) => "must be a list of at least one",
+            };
+            self.fault(name, format!("The {name} field {what}."));
+            return words;
+        };
+        for (index, value) in list.iter().enumerate() {
+            let name = format!("{name}.{index}");
+            match value.as_str().and_then(|text| text.parse().ok()) {
+                Some(word) if words.contains(&word) => {
+                    self.fault(&name, format!("The {name} field has a duplicate value."));
+                }
+                Some(word) => words.push(word),
+                None => self.fault(&name, format!("The selected {name} is invalid.")),
+            }
+        }
+        words
+    }
+
+    /// A whole number within these bounds.
+    pub(crate) fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+        let number = self.get(name)?.as_u64();
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let text = format!("The {name} field must be an integer from {least} to {most}.");
+            self.fault(name, text);
+        }
+        number
     }
 
     pub(crate) fn boolean(&mut self, name: &str) -> Option<bool> {
@@ -279,7 +317,7 @@ impl<'v, 'f> Fields<'v, 'f> {
         value.as_object()
     }
 
-    pub(crate) fn id<I: std::str::FromStr>(&mut self, name: &str) -> Option<I> {
+    pub(crate) fn id<I: FromStr>(&mut self, name: &str) -> Option<I> {
         let text = self.text(name, 64)?;
         let id = text.parse().ok();
         if id.is_none() {

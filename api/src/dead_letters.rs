@@ -20,7 +20,7 @@ use crate::{
     Api, Parts, Tag,
     body::OptionalBody,
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::{Manager, Reader},
     pages::{self, given},
     time,
 };
@@ -169,7 +169,7 @@ impl Routes {
     )]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// sms, email, push, slack, webhook or log.
         channel: Query<Option<String>>,
@@ -225,7 +225,7 @@ impl Routes {
     #[oai(path = "/dead-letter/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The dead letter's id.
         id: Path<String>,
@@ -250,7 +250,7 @@ impl Routes {
     )]
     async fn requeue(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         request: &Request,
         api: Parts<'_>,
         /// The dead letter's id.
@@ -278,7 +278,7 @@ impl Routes {
     )]
     async fn requeue_many(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         request: &Request,
         api: Parts<'_>,
         /// How many at the most, 1 to 1,000; 100 unless said.

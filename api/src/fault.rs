@@ -1,9 +1,10 @@
 //! Answers that are not what was asked for: always JSON, always with a `message`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use herald_broker::BrokerError;
 use herald_runtime::outbox::OutboxError;
+use herald_schemas::words::Scope;
 use herald_store::StoreError;
 use poem_openapi::{ApiResponse, Object, payload::Json};
 use tracing::{error, warn};
@@ -38,6 +39,15 @@ pub(crate) struct Conflict {
     pub(crate) duplicates: Option<usize>,
 }
 
+/// A request that was one too many.
+#[derive(Debug, Clone, Object)]
+pub(crate) struct Limited {
+    /// `Rate limit exceeded`.
+    pub(crate) message: String,
+    /// How many requests a minute the key may make.
+    pub(crate) limit: u32,
+}
+
 /// A request with faults, all of them at once.
 #[derive(Debug, Clone, Object)]
 pub(crate) struct Invalid {
@@ -55,8 +65,10 @@ pub(crate) enum Fault {
     BadRequest(Json<Problem>),
     /// No key, or a wrong one.
     #[oai(status = 401)]
-    #[allow(dead_code, reason = "documents what the check of the key answers")]
     Unauthorized(Json<Problem>),
+    /// The key is not good for this.
+    #[oai(status = 403)]
+    Forbidden(Json<Problem>),
     /// There is no such object.
     #[oai(status = 404)]
     NotFound(Json<Problem>),
@@ -72,6 +84,14 @@ pub(crate) enum Fault {
     /// Fields are at fault.
     #[oai(status = 422)]
     Invalid(Json<Invalid>),
+    /// The key has made as many requests as it may in a minute.
+    #[oai(status = 429)]
+    TooMany(
+        Json<Limited>,
+        /// Seconds.
+        #[oai(header = "Retry-After")]
+        u64,
+    ),
     /// The broker or the store is away; come again.
     #[oai(status = 503)]
     Unavailable(
@@ -91,6 +111,20 @@ fn problem(message: impl Into<String>) -> Json<Problem> {
 impl Fault {
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::BadRequest(problem(message))
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::Unauthorized(problem("Unauthorized"))
+    }
+
+    pub(crate) fn forbidden(needed: Scope) -> Self {
+        Self::Forbidden(problem(format!("The API key lacks the scope {needed}.")))
+    }
+
+    pub(crate) fn too_many(limit: u32, wait: Duration) -> Self {
+        let message = "Rate limit exceeded".to_owned();
+        let seconds = wait.as_millis().div_ceil(1_000) as u64;
+        Self::TooMany(Json(Limited { message, limit }), seconds.max(1))
     }
 
     pub(crate) fn not_found(what: &str) -> Self {

@@ -4,6 +4,7 @@
 //! broker has acked it. A request that asks is answered from the store, after what was written
 //! before it has got there.
 
+mod api_keys;
 mod batches;
 mod body;
 mod catalog;
@@ -155,6 +156,7 @@ type Routes = (
     dead_letters::Routes,
     metrics::Routes,
     health::Routes,
+    api_keys::Routes,
 );
 
 /// What stands before every path of the document.
@@ -175,6 +177,7 @@ fn service() -> OpenApiService<Routes, ()> {
         dead_letters::Routes,
         metrics::Routes,
         health::Routes,
+        api_keys::Routes,
     );
     OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))
         .description(
@@ -211,7 +214,6 @@ pub async fn serve(
         .at("/openapi.json", get(document()))
         .nest("/swagger", service.swagger_ui())
         .nest(PREFIX, service)
-        .data(api.keys.clone())
         .data(MaxBody(api.max_body_bytes))
         .data(api);
     Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)

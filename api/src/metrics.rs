@@ -15,7 +15,7 @@ use poem_openapi::{
     payload::{Json, PlainText},
 };
 
-use crate::{Api, Parts, Tag, fault::Fault, keys::Caller};
+use crate::{Api, Parts, Tag, fault::Fault, keys::Reader};
 
 /// Over how many hours the latency is averaged.
 const HOURS: i32 = 24;
@@ -62,7 +62,7 @@ pub(crate) struct Routes;
 impl Routes {
     /// Shows what waits, what became of notifications, and how long it took.
     #[oai(path = "/metrics", method = "get")]
-    async fn metrics(&self, _caller: Caller, api: Parts<'_>) -> Result<Json<Metrics>, Fault> {
+    async fn metrics(&self, _reader: Reader, api: Parts<'_>) -> Result<Json<Metrics>, Fault> {
         let figures = Figures::read(&api).await?;
         let [high, normal, low] = figures.waiting;
         Ok(Json(Metrics {
@@ -87,7 +87,7 @@ impl Routes {
 
     /// The same for Prometheus.
     #[oai(path = "/metrics/prometheus", method = "get")]
-    async fn prometheus(&self, _caller: Caller, api: Parts<'_>) -> Result<Text, Fault> {
+    async fn prometheus(&self, _reader: Reader, api: Parts<'_>) -> Result<Text, Fault> {
         let figures = Figures::read(&api).await?;
         Ok(Text::Text(PlainText(text(&figures))))
     }

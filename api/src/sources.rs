@@ -20,7 +20,7 @@ use crate::{
     catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
     example,
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::{Manager, Reader},
     time,
 };
 
@@ -145,7 +145,7 @@ impl Routes {
     #[oai(path = "/event-sources", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewSource>,
     ) -> Result<Created, Fault> {
@@ -158,7 +158,7 @@ impl Routes {
     #[oai(path = "/event-sources", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// From 1.
         page: Query<Option<String>>,
@@ -178,7 +178,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -190,7 +190,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "put")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -203,7 +203,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "patch")]
     async fn change_some(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -216,7 +216,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,

@@ -1,5 +1,6 @@
 //! The closed sets of words, as the document shows them in what clients send.
 
+use herald_schemas::words::Scope;
 use poem_openapi::Enum;
 
 /// How a notification reaches its recipient.
@@ -32,4 +33,29 @@ pub(crate) enum PriorityWord {
     Normal,
     /// Whenever there is room.
     Low,
+}
+
+/// What an API key is good for.
+#[derive(PartialEq, Eq, Hash, Enum)]
+#[oai(rename_all = "lowercase")]
+pub(crate) enum ScopeWord {
+    /// To send notifications and events, and to cancel what was sent.
+    Send,
+    /// To see what became of them, and the catalog; to try templates and rules.
+    Read,
+    /// To change the catalog, and to requeue dead letters.
+    Manage,
+    /// All of that, and the API keys themselves.
+    Admin,
+}
+
+impl From<Scope> for ScopeWord {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Send => Self::Send,
+            Scope::Read => Self::Read,
+            Scope::Manage => Self::Manage,
+            Scope::Admin => Self::Admin,
+        }
+    }
 }

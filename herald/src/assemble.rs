@@ -196,7 +196,10 @@ impl Inside {
             catalogs: Arc::clone(&self.catalogs),
             progress: self.progress.clone(),
             settings: Arc::clone(&self.outside.settings),
-            keys: Keys::new(config.api.keys.iter().map(|key| key.reveal())),
+            keys: Keys::new(
+                config.api.keys.iter().map(|key| key.reveal()),
+                std::num::NonZeroU32::new(config.api.rate_limit_per_minute).map(Into::into),
+            ),
             max_body_bytes: config.api.max_body_bytes,
             topics: self.outside.names.clone(),
             keys_kept: config.api.idempotency_ttl.0,

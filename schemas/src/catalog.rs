@@ -1,4 +1,4 @@
-//! The catalog: which events there are, what is said about them and to whom.
+//! The catalog: which events there are, what is said about them and to whom, and who may ask.
 //!
 //! The store is its truth; these are the objects as the store keeps them and the API shows them.
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    ids::{RuleId, SourceId, TemplateId, UnixMs},
-    words::{Channel, Priority},
+    ids::{ApiKeyId, RuleId, SourceId, TemplateId, UnixMs},
+    words::{Channel, Priority, Scope},
 };
 
 /// A kind of event that may be sent.
@@ -126,6 +126,36 @@ impl SeedRecipient {
     }
 }
 
+/// A key that lets a client in. The key itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// The key's id.
+    pub id: ApiKeyId,
+    /// For people; unique.
+    pub name: String,
+    /// How the key begins: enough to tell it from others, no help in guessing it.
+    pub prefix: String,
+    /// SHA-256 of the whole key, in hexadecimal digits.
+    pub digest: String,
+    /// What it is good for.
+    pub scopes: Vec<Scope>,
+    /// How many requests a minute it may make; none: as many as the configuration says.
+    #[serde(default)]
+    pub rate_limit: Option<u32>,
+    /// From when on it is not good any more.
+    #[serde(default)]
+    pub expires_at: Option<UnixMs>,
+    /// When it was made.
+    pub created_at: UnixMs,
+}
+
+impl ApiKey {
+    /// Whether it has not expired.
+    pub fn is_good(&self, now: UnixMs) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
 /// The kinds of catalog objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -135,6 +165,8 @@ pub enum Kind {
     Template,
     /// [`Rule`]
     Rule,
+    /// [`ApiKey`]
+    ApiKey,
 }
 
 impl Kind {
@@ -144,6 +176,7 @@ impl Kind {
             Self::Source => "source",
             Self::Template => "template",
             Self::Rule => "rule",
+            Self::ApiKey => "API key",
         }
     }
 }
@@ -165,6 +198,8 @@ pub struct Catalog {
     pub templates: Vec<TemplateVersion>,
     /// All rules.
     pub rules: Vec<Rule>,
+    /// All API keys that are not revoked.
+    pub api_keys: Vec<ApiKey>,
 }
 
 /// A template's version, and whether the template may still be chosen.

@@ -140,6 +140,10 @@ id!(
     TemplateId
 );
 id!(
+    /// An API key.
+    ApiKeyId
+);
+id!(
     /// A record that could not be processed.
     DeadLetterId
 );

@@ -133,6 +133,21 @@ words!(
     }
 );
 
+words!(
+    /// What an API key is good for.
+    Scope, "scope", "send, read, manage, admin",
+    {
+        /// To send notifications and events, and to cancel what was sent.
+        Send = "send",
+        /// To see what became of them, and the catalog; to try templates and rules.
+        Read = "read",
+        /// To change the catalog, and to requeue dead letters.
+        Manage = "manage",
+        /// All of that, and the API keys themselves.
+        Admin = "admin",
+    }
+);
+
 impl Status {
     /// Whether nothing comes after it.
     pub const fn is_terminal(self) -> bool {
@@ -179,6 +194,9 @@ mod tests {
         }
         for priority in Priority::ALL {
             assert_eq!(priority.as_str().parse(), Ok(*priority));
+        }
+        for scope in Scope::ALL {
+            assert_eq!(scope.as_str().parse(), Ok(*scope));
         }
     }
 

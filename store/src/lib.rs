@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::{Catalog, Kind},
     codec::Codec,
-    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    ids::{ApiKeyId, BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
@@ -366,6 +366,14 @@ pub trait Store: Send + Sync + 'static {
         held: &KeyHeld,
         answer: &[u8],
     ) -> Result<(), StoreError>;
+
+    // API keys: the keys themselves are in the catalog.
+
+    /// Notes that a key was used. The latest use stands.
+    async fn note_api_key_use(&self, id: ApiKeyId, at: UnixMs) -> Result<(), StoreError>;
+
+    /// When each of these keys was last noted to be used, in their order.
+    async fn api_key_uses(&self, ids: &[ApiKeyId]) -> Result<Vec<Option<UnixMs>>, StoreError>;
 
     // Schedules: written by the stage schedule alone, one owner a shard.
 

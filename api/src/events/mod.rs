@@ -18,7 +18,7 @@ use crate::{
     body::{self, Body},
     example,
     fault::Fault,
-    keys::Caller,
+    keys::{Known, Reader, Sender},
     trace::Trace,
 };
 
@@ -167,24 +167,24 @@ impl Routes {
     #[oai(path = "/events", method = "post")]
     async fn trigger(
         &self,
-        caller: Caller,
+        sender: Sender,
         request: &Request,
         api: Parts<'_>,
         body: Body<SentEvents>,
     ) -> Result<Triggered, Fault> {
-        trigger(&api, &caller, request, &body.value).await
+        trigger(&api, &sender.0, request, &body.value).await
     }
 
     /// Sends events: one, or up to 1,000 under `events`.
     #[oai(path = "/v1/events", method = "post")]
     async fn trigger_v1(
         &self,
-        caller: Caller,
+        sender: Sender,
         request: &Request,
         api: Parts<'_>,
         body: Body<SentEvents>,
     ) -> Result<Triggered, Fault> {
-        trigger(&api, &caller, request, &body.value).await
+        trigger(&api, &sender.0, request, &body.value).await
     }
 
     /// Lists events, newest first, without their payloads.
@@ -197,7 +197,7 @@ impl Routes {
     )]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// Of one event source, by its name.
         event: Query<Option<String>>,
@@ -230,7 +230,7 @@ impl Routes {
     #[oai(path = "/v1/events/:id", method = "get")]
     async fn event(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The event's id.
         id: Path<String>,
@@ -241,7 +241,7 @@ impl Routes {
 
 async fn trigger(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     request: &Request,
     body: &Value,
 ) -> Result<Triggered, Fault> {

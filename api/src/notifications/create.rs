@@ -23,13 +23,13 @@ use crate::{
     batches::with_trace,
     body,
     fault::{Conflict, Fault},
-    keys::Caller,
+    keys::Known,
     trace::Trace,
 };
 
 pub(super) async fn create(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     request: &Request,
     body: &Value,
 ) -> Result<Created, Fault> {
@@ -92,7 +92,7 @@ impl Ids {
 
 async fn make(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     checked: Checked,
     whole: Option<&Ours>,
     trace: &Trace,

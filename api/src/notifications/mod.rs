@@ -29,7 +29,7 @@ use crate::{
     Api, Parts, Tag,
     body::{self, Body},
     fault::{Conflict, Fault},
-    keys::Caller,
+    keys::{Reader, Sender},
     to_the_end,
     words::{ChannelWord, PriorityWord},
 };
@@ -175,7 +175,7 @@ impl Routes {
     #[oai(path = "/notifications", method = "post")]
     async fn create(
         &self,
-        caller: Caller,
+        sender: Sender,
         request: &Request,
         api: Parts<'_>,
         /// The same body with the same key is carried out once, and answered alike.
@@ -183,7 +183,7 @@ impl Routes {
         _idempotency_key: Header<Option<String>>,
         body: Body<NewNotifications>,
     ) -> Result<Created, Fault> {
-        create::create(&api, &caller, request, &body.value).await
+        create::create(&api, &sender.0, request, &body.value).await
     }
 
     /// Lists notifications, newest first.
@@ -194,7 +194,7 @@ impl Routes {
     )]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// pending, scheduled, processing, retrying, sent, failed or cancelled.
         status: Query<Option<String>>,
@@ -242,7 +242,7 @@ impl Routes {
     #[oai(path = "/notifications/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The notification's id.
         id: Path<String>,
@@ -258,7 +258,7 @@ impl Routes {
     #[oai(path = "/notifications/:id/cancel", method = "post")]
     async fn cancel(
         &self,
-        _caller: Caller,
+        _sender: Sender,
         api: Parts<'_>,
         /// The notification's id.
         id: Path<String>,

@@ -22,7 +22,7 @@ use super::find_all;
 use crate::{
     Api,
     fault::{Conflict, Fault, Faults},
-    keys::{Caller, digest, hex},
+    keys::{Known, digest, hex},
 };
 
 /// How long whoever claims a key is given to make what it names.
@@ -148,7 +148,7 @@ pub(super) fn header(request: &Request) -> Result<Option<String>, Fault> {
 /// Claims the key of the whole request. Its value is the id that all others are derived from.
 pub(super) async fn request(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     key: String,
     body: &str,
 ) -> Result<Turn, Fault> {
@@ -172,7 +172,7 @@ pub(super) async fn request(
 /// Claims the key of a batch; answers the batch's id.
 pub(super) async fn batch(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     key: &str,
     id: BatchId,
     items: usize,
@@ -216,7 +216,7 @@ pub(super) struct Items {
 /// Claims the keys of notifications. `id` says the one that each would have.
 pub(super) async fn items(
     api: &Api,
-    caller: &Caller,
+    caller: &Known,
     requests: Vec<NotificationRequested>,
     id: impl Fn(usize) -> NotificationId,
 ) -> Result<Items, Fault> {

@@ -27,7 +27,7 @@ use crate::{
     catalog::{self, Asked, Deleted, put, remove},
     events::NewEvent,
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::{Manager, Reader},
 };
 
 #[derive(ApiResponse)]
@@ -45,7 +45,7 @@ impl Routes {
     #[oai(path = "/rules", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewRule>,
     ) -> Result<Created, Fault> {
@@ -59,7 +59,7 @@ impl Routes {
     #[oai(path = "/rules", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// From 1.
         page: Query<Option<String>>,
@@ -79,7 +79,7 @@ impl Routes {
     #[oai(path = "/rules/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -91,7 +91,7 @@ impl Routes {
     #[oai(path = "/rules/:id", method = "put")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -104,7 +104,7 @@ impl Routes {
     #[oai(path = "/rules/:id", method = "patch")]
     async fn change_some(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -118,7 +118,7 @@ impl Routes {
     #[oai(path = "/rules/test", method = "post")]
     async fn test(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         body: Body<NewEvent>,
     ) -> Result<Json<Rehearsal>, Fault> {
@@ -130,7 +130,7 @@ impl Routes {
     #[oai(path = "/rules/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,

@@ -22,7 +22,7 @@ use crate::{
     body::{Object as JsonObject, documented},
     example,
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::Reader,
     notifications::{find, list::counted},
     pages::{page, per_page, read, turn_to},
     time,
@@ -135,7 +135,7 @@ impl Routes {
     #[oai(path = "/notification-logs", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// pending, sent, failed or cancelled; one of Herald's own, such as retrying, is taken too.
         status: Query<Option<String>>,
@@ -155,7 +155,7 @@ impl Routes {
     #[oai(path = "/notification-logs/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The notification's id.
         id: Path<String>,

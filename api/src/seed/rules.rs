@@ -23,7 +23,7 @@ use crate::{
     body::{Body, Fields},
     catalog::{self, Asked, put},
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::{Manager, Reader},
     pages::read,
     rules::{delete, find, nothing},
 };
@@ -45,7 +45,7 @@ impl Routes {
     #[oai(path = "/notification-rules", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewSeedRule>,
     ) -> Result<Created, Fault> {
@@ -64,7 +64,7 @@ impl Routes {
     )]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// Of one event source.
         event_source_id: Query<Option<String>>,
@@ -96,7 +96,7 @@ impl Routes {
     #[oai(path = "/notification-rules/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -110,7 +110,7 @@ impl Routes {
     #[oai(path = "/notification-rules/:id", method = "put")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -123,7 +123,7 @@ impl Routes {
     #[oai(path = "/notification-rules/:id", method = "patch")]
     async fn change_some(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,
@@ -136,7 +136,7 @@ impl Routes {
     #[oai(path = "/notification-rules/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The rule's id.
         id: Path<String>,

@@ -12,7 +12,7 @@ use crate::{
     body::Body,
     catalog::{self, Asked},
     fault::Fault,
-    keys::Caller,
+    keys::{Manager, Reader},
     sources::{NewSource, Source, SourceChange, change, create, delete, find, shown},
 };
 
@@ -33,7 +33,7 @@ impl Routes {
     #[oai(path = "/event-sources", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewSource>,
     ) -> Result<Created, Fault> {
@@ -45,7 +45,7 @@ impl Routes {
     #[oai(path = "/event-sources", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// From 1.
         page: Query<Option<String>>,
@@ -65,7 +65,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -78,7 +78,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "put")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -92,7 +92,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "patch")]
     async fn change_some(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
@@ -106,7 +106,7 @@ impl Routes {
     #[oai(path = "/event-sources/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,

@@ -16,7 +16,7 @@ use crate::{
     catalog::{self, Asked},
     example,
     fault::Fault,
-    keys::Caller,
+    keys::{Manager, Reader},
     templates::{check, current, delete, find, save},
     time,
 };
@@ -174,7 +174,7 @@ impl Routes {
     #[oai(path = "/notification-templates", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewSeedTemplate>,
     ) -> Result<Created, Fault> {
@@ -188,7 +188,7 @@ impl Routes {
     #[oai(path = "/notification-templates", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// From 1.
         page: Query<Option<String>>,
@@ -208,7 +208,7 @@ impl Routes {
     #[oai(path = "/notification-templates/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -221,7 +221,7 @@ impl Routes {
     #[oai(path = "/notification-templates/:id", method = "put")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -234,7 +234,7 @@ impl Routes {
     #[oai(path = "/notification-templates/:id", method = "patch")]
     async fn change_some(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -247,7 +247,7 @@ impl Routes {
     #[oai(path = "/notification-templates/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,

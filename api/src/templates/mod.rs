@@ -26,7 +26,7 @@ use crate::{
     body::{Body, Fields},
     catalog::{self, Asked, put, remove},
     fault::{Fault, Faults},
-    keys::Caller,
+    keys::{Manager, Reader},
 };
 
 /// The longest text of a template, in characters.
@@ -49,7 +49,7 @@ impl Routes {
     #[oai(path = "/templates", method = "post")]
     async fn create(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         body: Body<NewTemplate>,
     ) -> Result<Created, Fault> {
@@ -62,7 +62,7 @@ impl Routes {
     #[oai(path = "/templates", method = "get")]
     async fn list(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// From 1.
         page: Query<Option<String>>,
@@ -82,7 +82,7 @@ impl Routes {
     #[oai(path = "/templates/:id", method = "get")]
     async fn one(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -94,7 +94,7 @@ impl Routes {
     #[oai(path = "/templates/:id", method = "patch")]
     async fn change(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -107,7 +107,7 @@ impl Routes {
     #[oai(path = "/templates/:id", method = "put")]
     async fn change_put(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -120,7 +120,7 @@ impl Routes {
     #[oai(path = "/templates/preview", method = "post")]
     async fn preview(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         body: Body<PreviewRequest>,
     ) -> Result<Json<Preview>, Fault> {
@@ -132,7 +132,7 @@ impl Routes {
     #[oai(path = "/templates/:id/versions", method = "get")]
     async fn versions(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -154,7 +154,7 @@ impl Routes {
     #[oai(path = "/templates/:id/versions/:version", method = "get")]
     async fn version(
         &self,
-        _caller: Caller,
+        _reader: Reader,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,
@@ -172,7 +172,7 @@ impl Routes {
     #[oai(path = "/templates/:id", method = "delete")]
     async fn delete(
         &self,
-        _caller: Caller,
+        _manager: Manager,
         api: Parts<'_>,
         /// The template's id.
         id: Path<String>,

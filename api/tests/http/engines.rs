@@ -13,7 +13,7 @@ use herald_broker::{Acks, Broker, BrokerError, Outgoing, Producer, embedded::Emb
 use herald_runtime::setup::topics;
 use herald_schemas::{
     catalog::Catalog,
-    ids::{BatchId, DeadLetterId, EventId, NotificationId},
+    ids::{ApiKeyId, BatchId, DeadLetterId, EventId, NotificationId},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
@@ -163,6 +163,8 @@ store! {
     take_keys(claims: &[KeyClaim]) -> Vec<KeyHeld>;
     lease_key(scope: &str, key: &str, seen: &KeyHeld, leased_until: i64) -> bool;
     answer_key(scope: &str, key: &str, held: &KeyHeld, answer: &[u8]) -> ();
+    note_api_key_use(id: ApiKeyId, at: i64) -> ();
+    api_key_uses(ids: &[ApiKeyId]) -> Vec<Option<i64>>;
     own_schedule(shard: i32, owner: &str, now: i64) -> Due;
     put_scheduled(shard: i32, rows: &[ScheduledRow]) -> ();
     due_scheduled(shard: i32, from: Due, now: i64, limit: usize) -> Vec<ScheduledRow>;

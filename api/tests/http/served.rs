@@ -65,7 +65,7 @@ impl Served {
             broker,
             store,
             settings,
-            keys: Keys::new(["good-key"].into_iter()),
+            keys: Keys::new(["good-key"].into_iter(), None),
             max_body_bytes: MAX_BODY,
             topics: Topics::default(),
             keys_kept: Duration::from_secs(86_400),

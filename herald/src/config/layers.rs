@@ -23,6 +23,12 @@ enum Seed {
 const SEEDS: &[(&str, &str, &str, Seed)] = &[
     ("API_KEYS", "api", "keys", Seed::Same),
     (
+        "NOTIFICATION_RATE_LIMIT_PER_CLIENT_MINUTE",
+        "api",
+        "rate_limit_per_minute",
+        Seed::Same,
+    ),
+    (
         "NOTIFICATION_DELIVERY_TTL_HOURS",
         "delivery",
         "time_to_live",

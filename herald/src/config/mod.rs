@@ -62,6 +62,7 @@ pub(crate) struct Config {
 pub(crate) struct Api {
     pub(crate) listen: SocketAddr,
     pub(crate) keys: Vec<Secret>,
+    pub(crate) rate_limit_per_minute: u32,
     pub(crate) max_body_bytes: usize,
     pub(crate) idempotency_ttl: Span,
 }

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use herald_schemas::{
-    catalog::{Catalog, EventSource, Rule, SeedRecipient, Template},
-    ids::TemplateId,
+    catalog::{ApiKey, Catalog, EventSource, Rule, SeedRecipient, Template},
+    ids::{TemplateId, UnixMs},
+    words::Scope,
 };
 
 use serde_json::{Map, Value};
@@ -21,6 +22,8 @@ pub struct Snapshot {
     sources: HashMap<String, CompiledSource>,
     rules: HashMap<String, Vec<CompiledRule>>,
     templates: HashMap<TemplateId, Versions>,
+    /// By prefix.
+    api_keys: HashMap<String, ApiKey>,
 }
 
 /// An event source and its schema; an error when that does not compile.
@@ -116,12 +119,25 @@ impl Snapshot {
             }
             versions.all.insert(template.version, template);
         }
+        let api_keys = catalog.api_keys.iter().cloned();
+        snapshot.api_keys = api_keys.map(|key| (key.prefix.clone(), key)).collect();
         (snapshot, problems)
     }
 
     /// The catalog's version.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// The API key that begins with `prefix`, be it expired.
+    pub fn api_key(&self, prefix: &str) -> Option<&ApiKey> {
+        self.api_keys.get(prefix)
+    }
+
+    /// Whether there is an API key by which more can be made.
+    pub fn has_admin(&self, now: UnixMs) -> bool {
+        let mut keys = self.api_keys.values();
+        keys.any(|key| key.scopes.contains(&Scope::Admin) && key.is_good(now))
     }
 
     /// The event source of that name.

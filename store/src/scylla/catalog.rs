@@ -45,6 +45,7 @@ pub(super) async fn read(store: &Connected) -> Result<Catalog, StoreError> {
         match kind.as_str() {
             "source" => catalog.sources.push(json("catalog.body", &body)?),
             "rule" => catalog.rules.push(json("catalog.body", &body)?),
+            "API key" => catalog.api_keys.push(json("catalog.body", &body)?),
             "template" => catalog.templates.push(TemplateVersion {
                 template: json("catalog.body", &body)?,
                 retired: retired.unwrap_or(false),

@@ -1,6 +1,6 @@
-//! Idempotency keys: a conditional write each, many at once.
+//! Idempotency keys: a conditional write each, many at once. And when API keys were used.
 
-use herald_schemas::ids::UnixMs;
+use herald_schemas::ids::{ApiKeyId, UnixMs};
 
 use super::{Connected, ttl};
 use crate::{KeyClaim, KeyHeld, StoreError, now};
@@ -101,4 +101,30 @@ pub(super) async fn answer(
         .apply_one(&store.statements.answer_key, values)
         .await?;
     Ok(())
+}
+
+pub(super) async fn note_use(
+    store: &Connected,
+    id: ApiKeyId,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    let (_, ttl) = store.kept_from(at);
+    let values = (id.as_bytes().as_slice(), at, ttl, at);
+    store
+        .session
+        .execute(&store.statements.note_api_key_use, values)
+        .await
+}
+
+pub(super) async fn uses(
+    store: &Connected,
+    ids: &[ApiKeyId],
+) -> Result<Vec<Option<UnixMs>>, StoreError> {
+    let each = ids.iter().map(|id| (id.as_bytes().as_slice(),));
+    let found: Vec<Vec<(Option<UnixMs>,)>> = store
+        .session
+        .rows_of_each(&store.statements.get_api_key_use, each.collect())
+        .await?;
+    let at = |rows: Vec<(Option<UnixMs>,)>| rows.first().and_then(|(at,)| *at);
+    Ok(found.into_iter().map(at).collect())
 }

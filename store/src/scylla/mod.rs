@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::Catalog,
     codec::{Codec, Framing},
-    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    ids::{ApiKeyId, BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
@@ -196,6 +196,14 @@ impl Store for ScyllaStore {
         answer: &[u8],
     ) -> Result<(), StoreError> {
         keys::answer(self.connected().await?, scope, key, held, answer).await
+    }
+
+    async fn note_api_key_use(&self, id: ApiKeyId, at: UnixMs) -> Result<(), StoreError> {
+        keys::note_use(self.connected().await?, id, at).await
+    }
+
+    async fn api_key_uses(&self, ids: &[ApiKeyId]) -> Result<Vec<Option<UnixMs>>, StoreError> {
+        keys::uses(self.connected().await?, ids).await
     }
 
     async fn own_schedule(&self, shard: i32, owner: &str, now: UnixMs) -> Result<Due, StoreError> {

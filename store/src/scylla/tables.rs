@@ -100,6 +100,10 @@ const MIGRATIONS: &[&[&str]] = &[
         PRIMARY KEY ((shard, bucket), send_at, id)
     )",
     ],
+    &[
+        // Written with the time of the use as the timestamp, so that the last one stands.
+        "CREATE TABLE IF NOT EXISTS ks.api_key_uses (id blob PRIMARY KEY, at bigint)",
+    ],
 ];
 
 /// The version of the tables that this program works with.
@@ -404,6 +408,9 @@ statements! {
          IF value = ? AND leased_until = ?";
     prepare_once answer_key =
         "UPDATE ks.keys USING TTL ? SET answer = ? WHERE scope = ? AND key = ? IF value = ?";
+    prepare note_api_key_use =
+        "INSERT INTO ks.api_key_uses (id, at) VALUES (?, ?) USING TTL ? AND TIMESTAMP ?";
+    prepare get_api_key_use = "SELECT at FROM ks.api_key_uses WHERE id = ?";
     prepare_once first_owner =
         "INSERT INTO ks.schedules (shard, owner, send_at, id) VALUES (?, ?, ?, ?) IF NOT EXISTS";
     prepare_once next_owner = "UPDATE ks.schedules SET owner = ? WHERE shard = ? IF EXISTS";

@@ -26,6 +26,7 @@ pub(super) fn read(connection: &Connection) -> Result<Catalog, StoreError> {
         match kind.as_str() {
             "source" => catalog.sources.push(json("catalog.body", &body)?),
             "rule" => catalog.rules.push(json("catalog.body", &body)?),
+            "API key" => catalog.api_keys.push(json("catalog.body", &body)?),
             "template" => catalog.templates.push(TemplateVersion {
                 template: json("catalog.body", &body)?,
                 retired: row.get(2)?,

@@ -1,7 +1,7 @@
-//! Idempotency keys.
+//! Idempotency keys, and when API keys were used.
 
-use herald_schemas::ids::UnixMs;
-use rusqlite::{Connection, params};
+use herald_schemas::ids::{ApiKeyId, UnixMs};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{KeyClaim, KeyHeld, StoreError};
 
@@ -86,5 +86,35 @@ pub(super) fn expire(connection: &Connection, now: UnixMs, limit: usize) -> Resu
              (SELECT scope, key FROM keys WHERE kept_until <= ? ORDER BY kept_until LIMIT ?)",
         )?
         .execute(params![now, limit as i64])?;
+    Ok(())
+}
+
+pub(super) fn note_use(
+    connection: &Connection,
+    id: ApiKeyId,
+    at: UnixMs,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO api_key_uses VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET at = ?2 WHERE at < ?2",
+        )?
+        .execute(params![id.as_bytes(), at])?;
+    Ok(())
+}
+
+pub(super) fn uses(
+    connection: &Connection,
+    ids: &[ApiKeyId],
+) -> Result<Vec<Option<UnixMs>>, StoreError> {
+    let mut get = connection.prepare_cached("SELECT at FROM api_key_uses WHERE id = ?")?;
+    let mut used = |id: &ApiKeyId| get.query_row([id.as_bytes()], |row| row.get(0)).optional();
+    Ok(ids.iter().map(&mut used).collect::<Result<_, _>>()?)
+}
+
+pub(super) fn forget_uses(connection: &Connection, before: UnixMs) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("DELETE FROM api_key_uses WHERE at < ?")?
+        .execute([before])?;
     Ok(())
 }

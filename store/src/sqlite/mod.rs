@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use herald_schemas::{
     catalog::Catalog,
     codec::{Codec, Framing},
-    ids::{BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
+    ids::{ApiKeyId, BatchId, DeadLetterId, EventId, NotificationId, UnixMs},
     records::{Attempt, BatchAccepted, DeadLetter, Event, EventMatched},
     rows::{
         CountKey, DeadLetterRow, EventFilter, EventHead, EventRow, Filter, LetterFilter,
@@ -246,6 +246,19 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn note_api_key_use(&self, id: ApiKeyId, at: UnixMs) -> Result<(), StoreError> {
+        self.file
+            .write(move |connection| keys::note_use(connection, id, at))
+            .await
+    }
+
+    async fn api_key_uses(&self, ids: &[ApiKeyId]) -> Result<Vec<Option<UnixMs>>, StoreError> {
+        let ids = ids.to_vec();
+        self.file
+            .read(move |connection| keys::uses(connection, &ids))
+            .await
+    }
+
     async fn own_schedule(&self, shard: i32, owner: &str, now: UnixMs) -> Result<Due, StoreError> {
         let owner = owner.to_owned();
         self.file
@@ -400,6 +413,7 @@ fn expire(connection: &Connection, now_ms: i64, layout: Layout) -> Result<(), St
     pipeline::expire(connection, now_ms - layout.retention_ms(), EXPIRED_AT_ONCE)?;
     pipeline::expire_tallies(connection, now_ms, layout.retention_ms())?;
     keys::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
+    keys::forget_uses(connection, now_ms - layout.retention_ms())?;
     cancels::expire(connection, now_ms, EXPIRED_AT_ONCE)?;
     // Freed pages go back to the file system, a piece at a time.
     let mut statement = connection.prepare("PRAGMA incremental_vacuum(1000)")?;

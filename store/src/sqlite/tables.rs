@@ -169,6 +169,12 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (shard, send_at, id)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE api_key_uses (
+        id BLOB NOT NULL PRIMARY KEY,
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// The version of the file that this program works with.

@@ -751,6 +751,7 @@ macro_rules! contract {
             of_many_that_claim_a_key_at_once_one_gets_it,
             keys_are_answered_in_their_order_and_another_scope_is_another_key,
             a_key_is_leased_anew_by_one_and_keeps_its_answer,
+            the_latest_use_of_an_api_key_is_kept,
             scheduled_rows_come_when_due_in_order_and_once,
             a_schedule_obeys_its_newest_owner_alone,
         );

@@ -2,6 +2,7 @@
 //! schedule.
 
 use super::*;
+use herald_schemas::ids::ApiKeyId;
 use herald_store::{CancelMark, KeyClaim, KeyHeld, Race, RaceEnd, ScheduledRow};
 
 fn claim_of(id: NotificationId, attempt: i32) -> Claim {
@@ -236,4 +237,15 @@ pub async fn a_schedule_obeys_its_newest_owner_alone(store: Arc<dyn Store>) {
     let to = place(2);
     assert!(store.advance_schedule(0, "new", to).await.unwrap());
     assert_eq!(store.own_schedule(0, "newer", start).await.unwrap(), to);
+}
+
+pub async fn the_latest_use_of_an_api_key_is_kept(store: Arc<dyn Store>) {
+    let (used, other) = (ApiKeyId::random(), ApiKeyId::random());
+    let now = now();
+    for at in [now - 2_000, now, now - 1_000] {
+        store.note_api_key_use(used, at).await.unwrap();
+    }
+    let uses = store.api_key_uses(&[other, used]).await.unwrap();
+    assert_eq!(uses, [None, Some(now)]);
+    assert_eq!(store.api_key_uses(&[]).await.unwrap(), []);
 }

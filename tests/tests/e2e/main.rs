@@ -1,6 +1,7 @@
 //! Herald as its users see it: the built program, HTTP in front, a provider behind.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod api_keys;
 mod bad_input;
 mod cancelling;
 mod compose;

@@ -42,6 +42,7 @@ impl World {
                 },
             ],
             rules: vec![rule("thanks")],
+            api_keys: Vec::new(),
         };
         Self {
             catalog,
