@@ -1,19 +1,14 @@
 //! Makes the parts that the settings describe and fits them together.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use herald_api::{Api, Keys};
 use herald_broker::{
     Broker,
     embedded::EmbeddedBroker,
     kafka::{KafkaBroker, KafkaSettings, Sasl, Tls},
-};
-use herald_channels::{
-    LogProvider, Provider,
-    http::Deadlines,
-    provider_webhook::{ProviderWebhook, Settings as WebhookSettings},
 };
 use herald_registry::{BasicAuth, Registry};
 use herald_runtime::{
@@ -29,7 +24,6 @@ use herald_runtime::{
 use herald_schemas::{
     codec::{Codec, Framing, RECORDS},
     topics::Topics,
-    words::Channel,
 };
 use herald_stages::{ContentLimits, Settings};
 use herald_store::{
@@ -41,6 +35,7 @@ use herald_store::{
 use crate::{
     config::{BrokerUrl, Config, StoreUrl},
     patience::patiently,
+    providers::providers,
     retry_policy,
 };
 
@@ -300,57 +295,4 @@ fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {
     Ok(Some(Arc::new(
         registry.context("url in [schema_registry]")?,
     )))
-}
-
-/// Without a provider webhook every channel is the log's.
-fn providers(config: &Config) -> Result<Providers> {
-    let settings = &config.provider;
-    let deadlines = Deadlines {
-        connect: at_least(settings.connect_timeout.0),
-        total: at_least(settings.timeout.0),
-    };
-    let webhook = |name: &str, key: &str, url: &str| -> Result<Option<Arc<dyn Provider>>> {
-        if url.is_empty() {
-            return Ok(None);
-        }
-        // Not repeated: it may hold a token.
-        let wrong = || format!("{key} in [provider]");
-        let of_webhook = WebhookSettings {
-            name: name.to_owned(),
-            url: url
-                .parse()
-                .map_err(|error| anyhow!("{error}"))
-                .with_context(wrong)?,
-            idempotency_header: settings
-                .idempotency_header
-                .parse()
-                .context("idempotency_header in [provider]")?,
-            deadlines,
-        };
-        if !matches!(of_webhook.url.scheme(), "http" | "https") {
-            // Such as localhost:9999, whose scheme is `localhost`.
-            return Err(anyhow!("expected http://… or https://…")).with_context(wrong);
-        }
-        let webhook = ProviderWebhook::new(of_webhook).with_context(wrong)?;
-        Ok(Some(Arc::new(webhook)))
-    };
-    let mut webhooks = Vec::new();
-    webhooks.extend(webhook("primary", "url", &settings.url)?);
-    webhooks.extend(webhook("fallback", "fallback_url", &settings.fallback_url)?);
-    let log: Vec<Arc<dyn Provider>> = vec![Arc::new(LogProvider)];
-    let mut providers = Providers::default();
-    for channel in Channel::ALL {
-        let of_channel = if *channel == Channel::Log || webhooks.is_empty() {
-            &log
-        } else {
-            &webhooks
-        };
-        providers.set(*channel, of_channel.clone());
-    }
-    Ok(providers)
-}
-
-/// A deadline of nothing would fail every call.
-fn at_least(timeout: Duration) -> Duration {
-    timeout.max(Duration::from_millis(1))
 }

@@ -48,7 +48,7 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     config.topics.partitions = 1;
     let is_known_key = config.api.keys.is_empty();
     if is_known_key {
-        config.api.keys = vec![Secret::known(DEV_KEY)];
+        config.api.keys = vec![Secret::new(DEV_KEY)];
     }
     // Opened first: it is what a second process on the same directory fails by.
     let outside = Outside::connect(&config)?;

@@ -4,6 +4,7 @@ mod assemble;
 mod commands;
 mod config;
 mod patience;
+mod providers;
 mod retry_policy;
 
 use std::{

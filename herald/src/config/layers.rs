@@ -1,6 +1,8 @@
 //! Defaults, then the seeds' variables, then the file, then `HERALD_…` variables: one table, in
 //! which every key is known and has the type of its default.
 
+use std::fs;
+
 use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
@@ -8,6 +10,8 @@ use toml::{Table, Value};
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/herald.toml");
 
 const PREFIX: &str = "HERALD_";
+/// Behind a key's name: its text is in the file that this one names.
+const IN_FILE: &str = "_file";
 /// What the project's tests are told, which may stand in the same shell.
 const OF_TESTS: &str = "HERALD_TEST_";
 
@@ -108,11 +112,17 @@ pub(crate) fn merge(
     if let Some((path, text)) = file {
         apply_file(&mut table, text).with_context(|| format!("configuration file {path}"))?;
     }
-    for (name, value) in environment
+    let ours: Vec<&(String, String)> = environment
         .iter()
         .filter(|(name, value)| name.starts_with(PREFIX) && !is_service_link(name, value))
         .filter(|(name, _)| !name.starts_with(OF_TESTS))
-    {
+        .collect();
+    for (name, value) in &ours {
+        let in_file = format!("{name}{}", IN_FILE.to_ascii_uppercase());
+        let is_given = |(other, path): &&(String, String)| *other == in_file && !path.is_empty();
+        if ours.iter().copied().any(|other| is_given(&other)) {
+            bail!("both {name} and {in_file} are set");
+        }
         apply_variable(&mut table, name, value)?;
     }
     Ok(table)
@@ -145,42 +155,83 @@ fn apply_file(table: &mut Table, text: &str) -> Result<()> {
         anyhow!("line {line}: {}", error.message())
     })?;
     for (section, value) in file {
-        let Some(Value::Table(known)) = table.get_mut(&section) else {
+        let Some(Value::Table(known)) = table.get(&section) else {
             bail!("unknown section [{section}]; known are {}", names(table));
         };
         let Value::Table(given) = value else {
             bail!("{section} = …: {section} is a section, written [{section}]");
         };
-        for (key, value) in given {
-            let Some(default) = known.get_mut(&key) else {
+        let known = known.clone();
+        for (key, value) in &given {
+            if let Some(of) = kept_in_file(&known, key) {
+                let Some(path) = value.as_str() else {
+                    bail!("{key} in [{section}] is not the path of a file");
+                };
+                if given.contains_key(of) {
+                    bail!("[{section}] has both {of} and {key}");
+                }
+                set_from_file(table, &section, of, path)?;
+                continue;
+            }
+            let Some(default) = known.get(key) else {
                 bail!(
                     "unknown key {key:?} in [{section}]; known are {}",
-                    names(known)
+                    names(&known)
                 );
             };
-            if !default.same_type(&value) {
+            if !default.same_type(value) {
                 let (is, wants) = (value.type_str(), default.type_str());
                 bail!("{key} in [{section}] is of type {is}, expected {wants}");
             }
-            *default = value;
+            put(table, &section, key, value.clone())?;
         }
     }
     Ok(())
+}
+
+/// The text, or the list of texts, that a key such as `password_file` stands for.
+fn kept_in_file<'a>(known: &Table, key: &'a str) -> Option<&'a str> {
+    let of = key.strip_suffix(IN_FILE)?;
+    let is_text = matches!(known.get(of)?, Value::String(_) | Value::Array(_));
+    (is_text && !known.contains_key(key)).then_some(of)
+}
+
+/// Sets a key from the file at `path`; where that is empty, nothing is said.
+fn set_from_file(table: &mut Table, section: &str, key: &str, path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("{key}{IN_FILE} in [{section}]: {path}"))?;
+    set(table, section, key, &text)
 }
 
 fn apply_variable(table: &mut Table, name: &str, value: &str) -> Result<()> {
     let wanted = name[PREFIX.len()..].to_ascii_lowercase();
     let known = table.iter().find_map(|(section, keys)| {
         let key = wanted.strip_prefix(section.as_str())?.strip_prefix('_')?;
-        keys.get(key).map(|_| (section.clone(), key.to_owned()))
+        let keys = keys.as_table()?;
+        let in_file = kept_in_file(keys, key);
+        let is_known = in_file.is_some() || keys.contains_key(key);
+        is_known.then(|| {
+            (
+                section.clone(),
+                in_file.unwrap_or(key).to_owned(),
+                in_file.is_some(),
+            )
+        })
     });
-    let Some((section, key)) = known else {
+    let Some((section, key, in_file)) = known else {
         bail!(
             "unknown environment variable {name}: expected HERALD_SECTION_KEY with a section and \
              a key of config/herald.toml"
         );
     };
-    set(table, &section, &key, value).with_context(|| format!("environment variable {name}"))
+    match in_file {
+        true => set_from_file(table, &section, &key, value),
+        false => set(table, &section, &key, value),
+    }
+    .with_context(|| format!("environment variable {name}"))
 }
 
 /// Whether Kubernetes has set it, as it does for every service of a namespace: one that is called
@@ -196,14 +247,11 @@ fn is_service_link(name: &str, value: &str) -> bool {
 
 /// Sets a key from text, read as the type of its default.
 fn set(table: &mut Table, section: &str, key: &str, text: &str) -> Result<()> {
-    let Some(value) = table
-        .get_mut(section)
-        .and_then(|section| section.get_mut(key))
-    else {
+    let Some(value) = table.get(section).and_then(|section| section.get(key)) else {
         bail!("no key {key} in [{section}]");
     };
     let text = text.trim();
-    *value = match value {
+    let value = match value {
         Value::Integer(_) => Value::Integer(
             text.parse()
                 .with_context(|| format!("{text:?} is no whole number"))?,
@@ -221,6 +269,14 @@ fn set(table: &mut Table, section: &str, key: &str, text: &str) -> Result<()> {
         }
         _ => Value::String(text.to_owned()),
     };
+    put(table, section, key, value)
+}
+
+fn put(table: &mut Table, section: &str, key: &str, value: Value) -> Result<()> {
+    let Some(Value::Table(keys)) = table.get_mut(section) else {
+        bail!("no section [{section}]");
+    };
+    keys.insert(key.to_owned(), value);
     Ok(())
 }
 
@@ -280,6 +336,54 @@ mod tests {
         assert_eq!(table["retry"]["delays"].as_array().map(Vec::len), Some(2));
         assert_eq!(table["schema_registry"]["url"].as_str(), Some("http://r/"));
         assert_eq!(table["broker"]["tls"].as_bool(), Some(true));
+    }
+
+    #[test]
+    fn a_text_may_stand_in_a_file_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let path = path.to_str().unwrap();
+        let by_file = format!("[broker]\npassword_file = {path:?}\n");
+        let password = |table: Table| table["broker"]["password"].as_str().unwrap().to_owned();
+        assert_eq!(password(merged(&by_file, &[]).unwrap()), "hunter2");
+        let by_variable = [
+            ("HERALD_BROKER_PASSWORD_FILE", path),
+            ("HERALD_API_KEYS_FILE", path),
+        ];
+        let table = merged("[broker]\npassword = \"other\"\n", &by_variable).unwrap();
+        assert_eq!(table["api"]["keys"][0].as_str(), Some("hunter2"));
+        assert_eq!(password(table), "hunter2");
+        let unset = merged(&by_file, &[("HERALD_BROKER_PASSWORD_FILE", "")]).unwrap();
+        assert_eq!(password(unset), "hunter2");
+    }
+
+    #[test]
+    fn a_text_that_is_given_twice_or_in_no_file_is_named() {
+        let twice = error("[broker]\npassword = \"x\"\npassword_file = \"y\"\n", &[]);
+        assert!(
+            twice.contains("has both password and password_file"),
+            "{twice}"
+        );
+        let variables = [
+            ("HERALD_BROKER_PASSWORD", "x"),
+            ("HERALD_BROKER_PASSWORD_FILE", "y"),
+        ];
+        let twice = error("", &variables);
+        assert!(
+            twice.contains("both HERALD_BROKER_PASSWORD and "),
+            "{twice}"
+        );
+        let nowhere = error("[broker]\npassword_file = \"/no/such\"\n", &[]);
+        assert!(
+            nowhere.contains("password_file in [broker]: /no/such"),
+            "{nowhere}"
+        );
+        let number = error("[topics]\npartitions_file = \"x\"\n", &[]);
+        assert!(
+            number.contains("unknown key \"partitions_file\""),
+            "{number}"
+        );
     }
 
     #[test]

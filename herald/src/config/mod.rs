@@ -6,40 +6,15 @@
 mod layers;
 mod text;
 
-use std::{ffi::OsString, fmt, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{ffi::OsString, fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use herald_schemas::words::Channel;
 use serde::Deserialize;
 
+pub(crate) use herald_channels::Secret;
 pub(crate) use layers::DEFAULTS;
 pub(crate) use text::{BrokerUrl, Span, StoreUrl};
-
-/// A text that must not be shown: it prints as `[secret]`.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// The text, for whoever it is meant for.
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The key of a development system, which is no secret.
-    pub(crate) fn known(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) topics: Topics,
     pub(crate) delivery: Delivery,
     pub(crate) retry: Retry,
+    pub(crate) channels: Channels,
     pub(crate) provider: Provider,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
@@ -134,6 +110,36 @@ pub(crate) struct Retry {
 pub(crate) enum RetryPolicy {
     Delays,
     Exponential,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Channels {
+    sms: String,
+    sms_fallback: String,
+    email: String,
+    email_fallback: String,
+    push: String,
+    push_fallback: String,
+    slack: String,
+    slack_fallback: String,
+    webhook: String,
+    webhook_fallback: String,
+}
+
+impl Channels {
+    /// The names of a channel's provider and of its fallback, where they can be chosen.
+    pub(crate) fn of(&self, channel: Channel) -> Option<(&str, &str)> {
+        let (primary, fallback) = match channel {
+            Channel::Sms => (&self.sms, &self.sms_fallback),
+            Channel::Email => (&self.email, &self.email_fallback),
+            Channel::Push => (&self.push, &self.push_fallback),
+            Channel::Slack => (&self.slack, &self.slack_fallback),
+            Channel::Webhook => (&self.webhook, &self.webhook_fallback),
+            Channel::Log => return None,
+        };
+        Some((primary, fallback))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -316,6 +322,7 @@ fn typed(table: toml::Table) -> Result<Config> {
         topics: section(&table, "topics")?,
         delivery: section(&table, "delivery")?,
         retry: section(&table, "retry")?,
+        channels: section(&table, "channels")?,
         provider: section(&table, "provider")?,
         limits: section(&table, "limits")?,
         log: section(&table, "log")?,
@@ -342,6 +349,26 @@ mod tests {
         assert_eq!(config.topics.prefix, "herald.");
     }
 
+    /// The keys that may stand right below another.
+    const SHARING: &[&str] = &[
+        "user",
+        "password",
+        "tls_key",
+        "base",
+        "cap",
+        "jitter_percent",
+        "connect_timeout",
+        "email",
+        "push",
+        "slack",
+        "webhook",
+        "sms_fallback",
+        "email_fallback",
+        "push_fallback",
+        "slack_fallback",
+        "webhook_fallback",
+    ];
+
     #[test]
     fn every_key_of_the_commented_file_says_why() {
         let mut commented = false;
@@ -353,21 +380,9 @@ mod tests {
             } else if !commented {
                 // A key right below a commented one shares its comment.
                 assert!(
-                    [
-                        "user",
-                        "password",
-                        "tls_key",
-                        "base",
-                        "cap",
-                        "jitter_percent",
-                        "email",
-                        "push",
-                        "slack",
-                        "webhook"
-                    ]
-                    .iter()
-                    .any(|key| line.starts_with(&format!("{key} ")))
-                        || line.starts_with("connect_timeout"),
+                    SHARING
+                        .iter()
+                        .any(|key| line.starts_with(&format!("{key} "))),
                     "{line} has no reason"
                 );
             }

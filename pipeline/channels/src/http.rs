@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use herald_schemas::records::Failure;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+
+pub use reqwest::{Client, Url};
 
 /// How much of an answer is read.
 const READ_LIMIT_BYTES: usize = 16 * 1_024;

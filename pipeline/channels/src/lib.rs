@@ -6,6 +6,7 @@
 pub mod http;
 mod log;
 pub mod provider_webhook;
+mod secret;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use herald_schemas::records::{DeliveryReady, Failure};
 
 pub use log::LogProvider;
+pub use secret::Secret;
 
 /// One call to make.
 #[derive(Debug, Clone)]
