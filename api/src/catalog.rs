@@ -85,29 +85,55 @@ pub(crate) async fn put(
     name: &str,
     object: &impl Serialize,
 ) -> Result<(), Fault> {
-    let body =
-        serde_json::to_string(object).map_err(|error| Fault::bad_request(error.to_string()))?;
     let change = CatalogChange::Put {
         kind,
         id,
         version,
+        seen: None,
         name: name.to_owned(),
-        body,
+        body: json(object)?,
     };
     match apply(api, change).await? {
         CatalogOutcome::Changed(_) => Ok(()),
         CatalogOutcome::NameTaken => Err(Faults::only("name", "The name has already been taken.")),
-        CatalogOutcome::Conflict => Err(Fault::conflict(format!(
+        CatalogOutcome::Conflict | CatalogOutcome::Stale => Err(Fault::conflict(format!(
             "The {kind} was changed by somebody else."
         ))),
     }
+}
+
+fn json(object: &impl Serialize) -> Result<String, Fault> {
+    serde_json::to_string(object).map_err(|error| Fault::bad_request(error.to_string()))
+}
+
+/// Writes an object of the catalog, if the catalog still is at the version that was `seen`.
+pub(crate) async fn put_unless_changed(
+    api: &Api,
+    kind: Kind,
+    id: Uuid,
+    (version, seen): (i32, i64),
+    name: &str,
+    object: &impl Serialize,
+) -> Result<bool, Fault> {
+    let change = CatalogChange::Put {
+        kind,
+        id,
+        version,
+        seen: Some(seen),
+        name: name.to_owned(),
+        body: json(object)?,
+    };
+    Ok(matches!(
+        apply(api, change).await?,
+        CatalogOutcome::Changed(_)
+    ))
 }
 
 /// Takes an object out of the catalog.
 pub(crate) async fn remove(api: &Api, kind: Kind, id: Uuid, what: &str) -> Result<(), Fault> {
     match apply(api, CatalogChange::Delete { kind, id }).await? {
         CatalogOutcome::Changed(_) => Ok(()),
-        CatalogOutcome::NameTaken | CatalogOutcome::Conflict => Err(Fault::not_found(what)),
+        _ => Err(Fault::not_found(what)),
     }
 }
 

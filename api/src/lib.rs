@@ -8,6 +8,7 @@ mod api_keys;
 mod batches;
 mod body;
 mod catalog;
+mod controls;
 mod dead_letters;
 mod events;
 mod example;
@@ -24,11 +25,14 @@ mod templates;
 mod time;
 mod trace;
 mod words;
+mod workers;
 
 use std::{io, sync::Arc, time::Duration};
 
 use herald_broker::Broker;
-use herald_runtime::{catalogs::Catalogs, inbox::Inbox, outbox::Outbox, progress::Progress};
+use herald_runtime::{
+    catalogs::Catalogs, inbox::Inbox, outbox::Outbox, peers::Peers, progress::Progress,
+};
 use herald_schemas::topics::Topics;
 use herald_stages::{Settings, snapshot::Snapshot};
 use herald_store::Store;
@@ -72,6 +76,8 @@ pub struct Api {
     pub catalogs: Arc<Catalogs>,
     /// How far materialize has come.
     pub progress: Progress,
+    /// The workers.
+    pub peers: Arc<Peers>,
     /// What the operator has set.
     pub settings: Arc<Settings>,
     /// Who may come in.
@@ -157,6 +163,8 @@ type Routes = (
     metrics::Routes,
     health::Routes,
     api_keys::Routes,
+    controls::Routes,
+    workers::Routes,
 );
 
 /// What stands before every path of the document.
@@ -178,6 +186,8 @@ fn service() -> OpenApiService<Routes, ()> {
         metrics::Routes,
         health::Routes,
         api_keys::Routes,
+        controls::Routes,
+        workers::Routes,
     );
     OpenApiService::new(routes, "Herald", env!("CARGO_PKG_VERSION"))
         .description(

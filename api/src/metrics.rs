@@ -42,7 +42,8 @@ struct Metrics {
     status_counts: BTreeMap<String, i64>,
     /// How many dead letters there are.
     dead_letter_count: i64,
-    /// `closed`, or `open` while calls are held back. There is no breaker yet that could be open.
+    /// By channel: `open` while a worker leaves one of its providers alone since that fails, else
+    /// `closed`.
     circuit_breaker: BTreeMap<String, String>,
     /// From accepted to sent, on the average of the last 24 hours; null when nothing was sent.
     #[oai(nullable)]
@@ -79,8 +80,13 @@ impl Routes {
                 .map(|(status, number)| (status.to_string(), number))
                 .collect(),
             dead_letter_count: figures.dead_letters,
-            circuit_breaker: breakers()
-                .map(|channel| (channel.to_string(), "closed".to_owned()))
+            circuit_breaker: figures
+                .breakers
+                .iter()
+                .map(|(channel, is_open)| {
+                    let state = if *is_open { "open" } else { "closed" };
+                    (channel.to_string(), state.to_owned())
+                })
                 .collect(),
         }))
     }
@@ -93,11 +99,18 @@ impl Routes {
     }
 }
 
-/// The channels that a provider may be called for.
-fn breakers() -> impl Iterator<Item = &'static Channel> {
-    Channel::ALL
-        .iter()
-        .filter(|channel| **channel != Channel::Log)
+/// Whether any worker's breaker is open, for the channels that a provider may be called for.
+fn breakers(api: &Api) -> Vec<(Channel, bool)> {
+    let members = api.peers.members();
+    let is_open = |channel: &Channel| {
+        let mut members = members.values();
+        members.any(|one| one.heartbeat.open_breakers.contains_key(channel))
+    };
+    let channels = Channel::ALL.iter();
+    let channels = channels.filter(|channel| **channel != Channel::Log);
+    channels
+        .map(|channel| (*channel, is_open(channel)))
+        .collect()
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +119,8 @@ struct Figures {
     waiting: [i64; 3],
     /// In the order of their ways; those that no notification is in are left out.
     statuses: Vec<(Status, i64)>,
+    /// Of each channel, whether one is open.
+    breakers: Vec<(Channel, bool)>,
     dead_letters: i64,
     requeued: i64,
     /// In the last hours, and how many milliseconds those took together.
@@ -135,6 +150,7 @@ impl Figures {
         }
         let statuses = statuses.into_values().filter(|(_, number)| *number != 0);
         figures.statuses = statuses.collect();
+        figures.breakers = breakers(api);
         Ok(figures)
     }
 
@@ -224,8 +240,9 @@ fn text(figures: &Figures) -> String {
         "Total dead-letter notifications.",
         &[(String::new(), figures.dead_letters.to_string())],
     );
-    let states: Vec<_> = breakers()
-        .map(|channel| labelled("channel", channel.as_str(), 0))
+    let states = figures.breakers.iter();
+    let states: Vec<_> = states
+        .map(|(channel, is_open)| labelled("channel", channel.as_str(), i64::from(*is_open)))
         .collect();
     metric(
         "notification_circuit_breaker_state",
@@ -251,6 +268,7 @@ mod tests {
         let figures = Figures {
             waiting: [0, 2, 0],
             statuses: vec![(Status::Pending, 2), (Status::Sent, 10)],
+            breakers: vec![(Channel::Sms, true), (Channel::Push, false)],
             dead_letters: 3,
             requeued: 1,
             sent: 4,
@@ -264,6 +282,7 @@ mod tests {
             "notification_queue_depth{queue=\"dead\"} 2",
             "notification_status_total{status=\"sent\"} 10",
             "notification_dead_letter_total 3",
+            "notification_circuit_breaker_state{channel=\"sms\"} 1",
             "notification_circuit_breaker_state{channel=\"push\"} 0",
             "notification_avg_latency_seconds 1.25",
         ] {

@@ -1,12 +1,11 @@
 //! The closed sets of words, as the document shows them in what clients send.
 
-use herald_schemas::words::Scope;
+use herald_schemas::words::{Channel, Priority, Scope};
 use poem_openapi::Enum;
 
 /// How a notification reaches its recipient.
 #[derive(Enum)]
 #[oai(rename_all = "lowercase")]
-#[allow(dead_code, reason = "documents bodies, which are taken apart by hand")]
 pub(crate) enum ChannelWord {
     /// A text message; the recipient is a phone number in E.164.
     Sms,
@@ -25,7 +24,6 @@ pub(crate) enum ChannelWord {
 /// Which lane a notification takes.
 #[derive(Enum)]
 #[oai(rename_all = "lowercase")]
-#[allow(dead_code, reason = "documents bodies, which are taken apart by hand")]
 pub(crate) enum PriorityWord {
     /// Before everything else.
     High,
@@ -58,4 +56,46 @@ impl From<Scope> for ScopeWord {
             Scope::Admin => Self::Admin,
         }
     }
+}
+
+impl From<Channel> for ChannelWord {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Sms => Self::Sms,
+            Channel::Email => Self::Email,
+            Channel::Push => Self::Push,
+            Channel::Slack => Self::Slack,
+            Channel::Webhook => Self::Webhook,
+            Channel::Log => Self::Log,
+        }
+    }
+}
+
+impl From<Priority> for PriorityWord {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
+/// A stage of the pipeline.
+#[derive(PartialEq, Eq, Hash, Enum)]
+#[oai(rename_all = "lowercase")]
+#[allow(dead_code, reason = "documents bodies, which are taken apart by hand")]
+pub(crate) enum StageWord {
+    /// Events become notifications.
+    Match,
+    /// Notifications become messages.
+    Render,
+    /// Messages go to providers.
+    Deliver,
+    /// What failed goes again when its time has come.
+    Retry,
+    /// What is scheduled goes on when its time has come.
+    Schedule,
+    /// What happened is written down.
+    Materialize,
 }

@@ -1,6 +1,6 @@
 //! Makes the parts that the settings describe and fits them together.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -14,16 +14,20 @@ use herald_registry::{BasicAuth, Registry};
 use herald_runtime::{
     catalogs::Catalogs,
     inbox::Inbox,
+    limits::{BreakerSettings, HealthSettings, Limits},
     metrics::Metrics,
     outbox::Outbox,
+    peers::Peers,
     progress::Progress,
     providers::Providers,
     setup::{Topic, topics},
-    worker::Worker,
+    worker::{Serves, Shutdown, Worker},
 };
 use herald_schemas::{
+    catalog::ProviderUrls,
     codec::{Codec, Framing, RECORDS},
     topics::Topics,
+    words::Channel,
 };
 use herald_stages::{ContentLimits, Settings};
 use herald_store::{
@@ -31,6 +35,9 @@ use herald_store::{
     scylla::{self, ScyllaSettings, ScyllaStore},
     sqlite::SqliteStore,
 };
+use tokio::time::sleep;
+use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
     config::{BrokerUrl, Config, StoreUrl},
@@ -38,6 +45,9 @@ use crate::{
     providers::providers,
     retry_policy,
 };
+
+/// How often there is a look whether operators have moved the provider webhook.
+const LOOK_FOR_PROVIDERS_EVERY: Duration = Duration::from_millis(200);
 
 /// What is outside of the process, or stands for it.
 pub(crate) struct Outside {
@@ -133,7 +143,8 @@ impl Outside {
     }
 
     /// What every part of this process shares.
-    pub(crate) async fn inside(self) -> Result<Inside> {
+    pub(crate) async fn inside(self, config: &Config) -> Result<Inside> {
+        let name = process_name();
         let codec = self.codec().await?;
         let producer = patiently("open a producer", async || self.broker.producer().await).await?;
         // Read, not configured: the rows lie by what the first setup fixed.
@@ -143,6 +154,12 @@ impl Outside {
         .await?;
         let load = async || Catalogs::load(Arc::clone(&self.store)).await;
         let catalogs = patiently("read the catalog", load).await?;
+        let provider_urls = catalogs.current().controls().provider.clone();
+        let providers = match &provider_urls {
+            None => self.providers.clone(),
+            Some(urls) => providers(&at_urls(config, Some(urls)))
+                .context("the provider webhook as set through the API")?,
+        };
         let outbox = Outbox::new(
             codec.clone(),
             &self.names,
@@ -151,7 +168,11 @@ impl Outside {
         );
         Ok(Inside {
             progress: Progress::new(Arc::clone(&self.broker), &self.names, layout.status_shards),
-            providers: Arc::new(ArcSwap::from_pointee(self.providers.clone())),
+            peers: Peers::new(&Uuid::now_v7().to_string(), &name),
+            name: name.into(),
+            partitions: layout.claim_shards,
+            providers: Arc::new(ArcSwap::from_pointee(providers)),
+            provider_urls,
             inbox: Inbox::new(codec, self.registry.clone()),
             metrics: Metrics::new()?,
             outside: self,
@@ -173,7 +194,14 @@ pub(crate) struct Inside {
     pub(crate) catalogs: Arc<Catalogs>,
     progress: Progress,
     providers: Arc<ArcSwap<Providers>>,
+    /// Where operators wanted the provider webhook at the start.
+    provider_urls: Option<ProviderUrls>,
     metrics: Arc<Metrics>,
+    /// Tells this process from all others, in claims.
+    name: Arc<str>,
+    peers: Arc<Peers>,
+    /// Of each of the `deliveries` topics.
+    partitions: u32,
 }
 
 impl Inside {
@@ -190,6 +218,7 @@ impl Inside {
             inbox: self.inbox.clone(),
             catalogs: Arc::clone(&self.catalogs),
             progress: self.progress.clone(),
+            peers: Arc::clone(&self.peers),
             settings: Arc::clone(&self.outside.settings),
             keys: Keys::new(
                 config.api.keys.iter().map(|key| key.reveal()),
@@ -201,8 +230,40 @@ impl Inside {
         }
     }
 
+    /// Keeps the provider webhook where operators want it, for ever.
+    pub(crate) async fn keep_providers(&self, config: &Config) {
+        let mut known = self.provider_urls.clone();
+        loop {
+            let catalog = self.catalogs.current();
+            let wanted = &catalog.controls().provider;
+            if known != *wanted {
+                match providers(&at_urls(config, wanted.as_ref())) {
+                    Ok(providers) => self.providers.store(Arc::new(providers)),
+                    Err(error) => warn!("the providers stay as they are: {error:#}"),
+                }
+                known.clone_from(wanted);
+            }
+            sleep(LOOK_FOR_PROVIDERS_EVERY).await;
+        }
+    }
+
+    /// Tells the other processes of this one where it `is_worker`, and listens to them.
+    pub(crate) async fn meet_peers(&self, is_worker: bool, shutdown: Shutdown) {
+        let (broker, names) = (self.outside.broker.as_ref(), &self.outside.names);
+        self.peers
+            .run(
+                broker,
+                names,
+                &self.inbox,
+                &self.outbox,
+                is_worker,
+                shutdown,
+            )
+            .await;
+    }
+
     /// The pipeline.
-    pub(crate) fn worker(&self, config: &Config, name: &str) -> Worker {
+    pub(crate) fn worker(&self, config: &Config, serves: Serves) -> Worker {
         Worker {
             broker: Arc::clone(&self.outside.broker),
             store: self.store(),
@@ -213,9 +274,46 @@ impl Inside {
             settings: Arc::clone(&self.outside.settings),
             providers: Arc::clone(&self.providers),
             metrics: Arc::clone(&self.metrics),
-            name: name.into(),
+            name: self.name.clone(),
             max_calls: config.delivery.max_calls,
+            limits: limits(config),
+            peers: Arc::clone(&self.peers),
+            serves,
+            partitions: self.partitions,
         }
+    }
+}
+
+/// The settings, with the provider webhook where operators want it.
+fn at_urls(config: &Config, urls: Option<&ProviderUrls>) -> Config {
+    let mut config = config.clone();
+    if let Some(urls) = urls {
+        config.provider.url.clone_from(&urls.url);
+        config.provider.fallback_url = urls.fallback_url.clone().unwrap_or_default();
+    }
+    config
+}
+
+fn process_name() -> String {
+    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}
+
+fn limits(config: &Config) -> Limits {
+    let (breaker, failover) = (&config.breaker, &config.failover);
+    Limits {
+        rates: std::array::from_fn(|index| config.rate_limits.of(Channel::ALL[index])),
+        breaker: BreakerSettings {
+            failures: breaker.failures,
+            window: breaker.window.0,
+            open_for: breaker.open_for.0,
+            probe_every: breaker.probe_every.0,
+        },
+        health: HealthSettings {
+            failures: failover.failures,
+            window: failover.window.0,
+            unhealthy_for: failover.unhealthy_for.0,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use herald_runtime::{
     stage::Stage,
-    worker::{Shutdown, now},
+    worker::{Serves, Shutdown, now},
 };
 use herald_store::Store;
 use tokio::{
@@ -28,8 +28,8 @@ use crate::{
 
 /// The key of `herald dev` where none is set.
 const DEV_KEY: &str = "local-dev-key";
-/// How often a process looks for a newer catalog by itself.
-const CATALOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a process looks for a newer catalog by itself: what operators set works within that.
+const CATALOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a worker drops a piece of what has expired.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long everything may take to stop, and how long what blocks a thread after that: a peer that
@@ -54,13 +54,14 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     let outside = Outside::connect(&config)?;
     let listener = bind(&config, listen).await?;
     outside.set_up().await?;
-    let inside = outside.inside().await?;
+    let inside = outside.inside(&config).await?;
     let address = listener.local_addr()?;
     welcome(&config, address, &data);
     if is_known_key && !address.ip().is_loopback() {
         warn!("anybody who reaches {address} can send, by the key {DEV_KEY}: set API_KEYS");
     }
-    serve(&config, inside, Some(listener), Stage::ALL.to_vec()).await
+    let stages = Stage::ALL.to_vec();
+    serve(&config, inside, Some(listener), stages, Serves::default()).await
 }
 
 /// `herald setup`
@@ -95,11 +96,12 @@ pub(crate) async fn api(config: Config, listen: Option<SocketAddr>) -> Result<()
     }
     let listener = TcpListener::from_std(listener)?;
     info!(address = %listener.local_addr()?, "API ready");
-    serve(&config, inside, Some(listener), Vec::new()).await
+    let nothing = Serves::default();
+    serve(&config, inside, Some(listener), Vec::new(), nothing).await
 }
 
 /// `herald worker`
-pub(crate) async fn worker(config: Config, stages: Vec<Stage>) -> Result<()> {
+pub(crate) async fn worker(config: Config, stages: Vec<Stage>, serves: Serves) -> Result<()> {
     let stages = if stages.is_empty() {
         Stage::ALL.to_vec()
     } else {
@@ -108,11 +110,11 @@ pub(crate) async fn worker(config: Config, stages: Vec<Stage>) -> Result<()> {
     let Some(inside) = unless_stopped(start(&config)).await else {
         return Ok(());
     };
-    serve(&config, inside?, None, stages).await
+    serve(&config, inside?, None, stages, serves).await
 }
 
 async fn start(config: &Config) -> Result<Inside> {
-    Outside::connect(config)?.inside().await
+    Outside::connect(config)?.inside(config).await
 }
 
 async fn bind(config: &Config, listen: Option<SocketAddr>) -> Result<TcpListener> {
@@ -128,6 +130,7 @@ async fn serve(
     inside: Inside,
     listener: Option<TcpListener>,
     stages: Vec<Stage>,
+    serves: Serves,
 ) -> Result<()> {
     let (trigger, shutdown) = Shutdown::new();
     let signals = tokio::spawn(ask_on_signal(trigger));
@@ -146,15 +149,22 @@ async fn serve(
             .await
             .context("the API")
     };
+    let is_worker = !stages.is_empty();
     let pipeline = async {
         if !stages.is_empty() {
-            let worker = inside.worker(config, &worker_name());
+            let worker = inside.worker(config, serves);
             worker.run(&stages, shutdown.clone()).await;
         }
+        Ok(())
+    };
+    let peers = async {
+        inside.meet_peers(is_worker, shutdown.clone()).await;
+        Ok(())
     };
     let mut asked = shutdown.clone();
     let ended = tokio::select! {
-        (served, ()) = async { tokio::join!(api, pipeline) } => served,
+        served = async { tokio::try_join!(api, pipeline, peers) } => served.map(drop),
+        () = inside.keep_providers(config) => Ok(()),
         () = async { asked.asked().await; tokio::time::sleep(STOP_WITHIN).await } => {
             warn!("some work did not finish in time; it goes on at the next start");
             Ok(())
@@ -205,12 +215,6 @@ async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
         done = work => Some(done),
         Ok(()) = signal() => None,
     }
-}
-
-/// Tells this worker from all others, in claims.
-fn worker_name() -> String {
-    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
-    format!("{}/{}", host.trim(), std::process::id())
 }
 
 fn welcome(config: &Config, address: SocketAddr, data: &Path) {

@@ -15,7 +15,8 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use herald_runtime::stage::Stage;
+use herald_runtime::{stage::Stage, worker::Serves};
+use herald_schemas::words::{Channel, Priority};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{Config, LogFormat};
@@ -28,6 +29,7 @@ Examples:
   herald api
   herald worker                            every stage
   herald worker --stages match,render      some of them
+  herald worker --stages deliver --channels sms,push --lanes high
   herald config                            every setting, its default and its reason
 
 Settings come from --config FILE and from HERALD_… variables; `herald config` lists them.";
@@ -68,6 +70,13 @@ enum Command {
         /// Which stages, separated by commas; all of them unless said.
         #[arg(long, value_name = "STAGES", value_delimiter = ',')]
         stages: Vec<Stage>,
+        /// Deliver for these channels only; for all of them unless said. Other workers must take
+        /// the rest.
+        #[arg(long, value_name = "CHANNELS", value_delimiter = ',')]
+        channels: Vec<Channel>,
+        /// Render and deliver these lanes only (high, normal, low); all of them unless said.
+        #[arg(long, value_name = "LANES", value_delimiter = ',')]
+        lanes: Vec<Priority>,
     },
     /// Prints every setting with its default and its reason.
     Config,
@@ -100,12 +109,28 @@ fn run(cli: Cli) -> Result<()> {
             Command::Dev { data, listen } => commands::dev(config, &data, listen).await,
             Command::Setup => commands::setup(&config).await,
             Command::Api { listen } => commands::api(config, listen).await,
-            Command::Worker { stages } => commands::worker(config, stages).await,
+            Command::Worker {
+                stages,
+                channels,
+                lanes,
+            } => commands::worker(config, stages, serves(channels, lanes)).await,
             Command::Config => Ok(()),
         }
     });
     runtime.shutdown_timeout(commands::UNBLOCK_WITHIN);
     ended
+}
+
+/// What is not said is all of it.
+fn serves(channels: Vec<Channel>, lanes: Vec<Priority>) -> Serves {
+    let mut serves = Serves::default();
+    if !channels.is_empty() {
+        serves.channels = channels;
+    }
+    if !lanes.is_empty() {
+        serves.lanes = lanes;
+    }
+    serves
 }
 
 fn start_log(log: &config::Log) -> Result<()> {

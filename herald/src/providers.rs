@@ -129,10 +129,9 @@ mod tests {
 
     fn names(file: &str, channel: Channel) -> Vec<String> {
         let providers = providers(&Config::from_text(file).unwrap()).unwrap();
-        let of_channel = providers.of(channel).iter();
-        of_channel
-            .map(|provider| provider.name().to_owned())
-            .collect()
+        let of_channel = providers.of(channel);
+        let names = of_channel.iter().map(|provider| provider.name().to_owned());
+        names.collect()
     }
 
     fn error(file: &str) -> String {

@@ -2,10 +2,14 @@
 //!
 //! The store is its truth; these are the objects as the store keeps them and the API shows them.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::{
     ids::{ApiKeyId, RuleId, SourceId, TemplateId, UnixMs},
@@ -149,6 +153,47 @@ pub struct ApiKey {
     pub created_at: UnixMs,
 }
 
+/// What operators change while everything runs; what is not set here is as configured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Controls {
+    /// How many a second all workers together may send; 0: as many as they can.
+    pub rate_limits: BTreeMap<Channel, u32>,
+    /// What is held back.
+    pub paused: Paused,
+    /// Where the provider webhook is.
+    pub provider: Option<ProviderUrls>,
+}
+
+impl Controls {
+    /// The id of the one object that they are.
+    pub const ID: Uuid = Uuid::nil();
+    /// Its name.
+    pub const NAME: &str = "controls";
+}
+
+/// What is not delivered for now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Paused {
+    /// All of it.
+    pub everything: bool,
+    /// These channels.
+    pub channels: BTreeSet<Channel>,
+    /// These lanes.
+    pub lanes: BTreeSet<Priority>,
+}
+
+/// Where the provider webhook is, in place of what is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderUrls {
+    /// The primary.
+    pub url: String,
+    /// Asked when the primary fails.
+    #[serde(default)]
+    pub fallback_url: Option<String>,
+}
+
 impl ApiKey {
     /// Whether it has not expired.
     pub fn is_good(&self, now: UnixMs) -> bool {
@@ -167,6 +212,8 @@ pub enum Kind {
     Rule,
     /// [`ApiKey`]
     ApiKey,
+    /// [`Controls`]
+    Controls,
 }
 
 impl Kind {
@@ -177,6 +224,7 @@ impl Kind {
             Self::Template => "template",
             Self::Rule => "rule",
             Self::ApiKey => "API key",
+            Self::Controls => "controls",
         }
     }
 }
@@ -200,6 +248,8 @@ pub struct Catalog {
     pub rules: Vec<Rule>,
     /// All API keys that are not revoked.
     pub api_keys: Vec<ApiKey>,
+    /// What operators have set; none: nothing yet.
+    pub controls: Option<Controls>,
 }
 
 /// A template's version, and whether the template may still be chosen.

@@ -239,6 +239,8 @@ pub enum CatalogChange {
         /// 1 makes an object. Of a template, anything above is the number after its newest; of a
         /// source or a rule, anything above replaces the one that is there.
         version: i32,
+        /// Only if the catalog still is at this version; none: whatever it is.
+        seen: Option<i64>,
         /// Its unique name.
         name: String,
         /// The object as JSON.
@@ -264,6 +266,8 @@ pub enum CatalogOutcome {
     /// version is not the one before this one. A change that was made before, word for word, is
     /// [`CatalogOutcome::Changed`] again.
     Conflict,
+    /// The catalog is no longer at the version that was [`seen`](CatalogChange::Put::seen).
+    Stale,
 }
 
 /// A store. All methods are safe to call again after an error, with the same arguments.

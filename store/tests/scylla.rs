@@ -141,6 +141,7 @@ async fn a_change_of_the_catalog_is_seen_by_the_next_read_of_another_process() {
             kind: herald_schemas::catalog::Kind::Source,
             id,
             version: 1,
+            seen: None,
             name: format!("event {n}"),
             body: format!(
                 r#"{{"id":"{id}","name":"event {n}","is_active":true,"created_at":1,"updated_at":1}}"#

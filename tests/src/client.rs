@@ -122,6 +122,11 @@ impl Client {
         self.send(Method::POST, path, body.to_string()).await
     }
 
+    /// PATCH of JSON.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PATCH, path, body.to_string()).await
+    }
+
     /// Makes an event source.
     pub async fn source(&self, name: &str) {
         self.post("/api/v1/event-sources", &json!({ "name": name }))

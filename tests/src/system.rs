@@ -10,7 +10,7 @@ use std::{
 };
 
 use herald_test_servers::{
-    KAFKA, REGISTRY, SCYLLA,
+    KAFKA, REGISTRY, SCYLLA, drop_keyspace,
     net::{free_port, http_ok},
     process::{Process, dying_with_parent},
 };
@@ -160,6 +160,13 @@ impl System {
                 provider.url().to_owned(),
             ),
         ];
+        // As fast as it goes and whatever the provider says, unless a test is about just that.
+        for (name, value) in [
+            ("NOTIFICATION_RATE_LIMIT_PER_SECOND", "0"),
+            ("NOTIFICATION_CIRCUIT_FAILURE_THRESHOLD", "1000000"),
+        ] {
+            all.push((name.to_owned(), value.to_owned()));
+        }
         if let Engine::Real(servers) = engine {
             all.extend(servers.settings());
         }
@@ -250,6 +257,12 @@ impl System {
         Client::new(&address, KEY)
     }
 
+    /// Starts one more worker on the same servers.
+    pub fn another_worker(&mut self) {
+        let worker = self.spawn(&format!("worker-{}", self.processes.len()), &["worker"]);
+        self.processes.push(worker);
+    }
+
     /// The running processes.
     pub fn processes(&mut self) -> &mut [Process] {
         &mut self.processes
@@ -334,6 +347,20 @@ impl System {
         self.stop_by("INT");
     }
 
+    /// Drops what it has in a server that many tests share.
+    fn forget_rows(&self) {
+        let Engine::Real(servers) = &self.engine else {
+            return;
+        };
+        let (_, keyspace) = self
+            .setting("HERALD_STORE_URL")
+            .rsplit_once('/')
+            .expect("a path");
+        if let Err(error) = drop_keyspace(&servers.scylla, keyspace) {
+            eprintln!("the keyspace {keyspace} stays: {error}");
+        }
+    }
+
     fn port(&self) -> u16 {
         let (_, port) = self.address.rsplit_once(':').expect("an address");
         port.parse().expect("a port")
@@ -387,6 +414,7 @@ impl Drop for System {
             }
         } else {
             assert!(self.stopped, "a test ends with System::stop");
+            self.forget_rows();
         }
     }
 }

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use herald_api::{Api, Keys, serve};
 use herald_broker::{Broker, Producer};
-use herald_runtime::{catalogs::Catalogs, inbox::Inbox, outbox::Outbox, progress::Progress};
+use herald_runtime::{
+    catalogs::Catalogs, inbox::Inbox, outbox::Outbox, peers::Peers, progress::Progress,
+};
 use herald_schemas::{
     codec::{Codec, Framing},
     topics::Topics,
@@ -61,6 +63,7 @@ impl Served {
             inbox: Inbox::new(codec.clone(), None),
             outbox: Outbox::new(codec, &names, settings.retry.ladder(), producer),
             catalogs: Catalogs::load(Arc::clone(&store)).await.unwrap(),
+            peers: Peers::new("api", "api"),
             progress: Progress::new(Arc::clone(&broker), &names, 1),
             broker,
             store,

@@ -26,6 +26,9 @@ pub(crate) struct Config {
     pub(crate) schema_registry: SchemaRegistry,
     pub(crate) topics: Topics,
     pub(crate) delivery: Delivery,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) breaker: Breaker,
+    pub(crate) failover: Failover,
     pub(crate) retry: Retry,
     pub(crate) channels: Channels,
     pub(crate) provider: Provider,
@@ -103,6 +106,48 @@ pub(crate) struct Retry {
     pub(crate) cap: Span,
     pub(crate) jitter_percent: u32,
     pub(crate) max_attempts: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimits {
+    sms: u32,
+    email: u32,
+    push: u32,
+    slack: u32,
+    webhook: u32,
+    log: u32,
+}
+
+impl RateLimits {
+    /// How many a second; 0: as many as may be.
+    pub(crate) fn of(&self, channel: Channel) -> u32 {
+        match channel {
+            Channel::Sms => self.sms,
+            Channel::Email => self.email,
+            Channel::Push => self.push,
+            Channel::Slack => self.slack,
+            Channel::Webhook => self.webhook,
+            Channel::Log => self.log,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Breaker {
+    pub(crate) failures: usize,
+    pub(crate) window: Span,
+    pub(crate) open_for: Span,
+    pub(crate) probe_every: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Failover {
+    pub(crate) failures: usize,
+    pub(crate) window: Span,
+    pub(crate) unhealthy_for: Span,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -321,6 +366,9 @@ fn typed(table: toml::Table) -> Result<Config> {
         schema_registry: section(&table, "schema_registry")?,
         topics: section(&table, "topics")?,
         delivery: section(&table, "delivery")?,
+        rate_limits: section(&table, "rate_limits")?,
+        breaker: section(&table, "breaker")?,
+        failover: section(&table, "failover")?,
         retry: section(&table, "retry")?,
         channels: section(&table, "channels")?,
         provider: section(&table, "provider")?,

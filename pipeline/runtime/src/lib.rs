@@ -8,6 +8,7 @@
 //! * [`cancel`]: withdrawing what is not sent yet.
 //! * [`outbox`], [`inbox`]: records out and in.
 //! * [`catalogs`]: the compiled rules and templates.
+//! * [`limits`], [`peers`]: how much may be sent, and how much of that here.
 //! * [`progress`]: waiting until what was written can be read.
 //! * [`setup`]: the topics as they must be.
 
@@ -17,9 +18,11 @@ mod complaints;
 mod deliver;
 pub mod inbox;
 mod ledger;
+pub mod limits;
 mod materialize;
 pub mod metrics;
 pub mod outbox;
+pub mod peers;
 pub mod progress;
 pub mod providers;
 mod schedule;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use herald_broker::{Acks, BrokerError, Header, Outgoing, Position, Producer};
 use herald_schemas::{
     codec::{AvroRecord, Codec, EncodeError},
-    records::{DeliveryReady, Event, Identity, NotificationRequested},
+    records::{Control, DeliveryReady, Event, Identity, NotificationRequested},
     topics::{HEADER_CORRELATION_ID, HEADER_TRACEPARENT, Topics},
     words::{Channel, Priority},
 };
@@ -36,6 +36,7 @@ struct TopicTable {
     retries: Vec<Arc<str>>,
     status: Arc<str>,
     dead_letters: Arc<str>,
+    control: Arc<str>,
 }
 
 impl TopicTable {
@@ -60,6 +61,7 @@ impl TopicTable {
                 .collect(),
             status: topics.status().into(),
             dead_letters: topics.dead_letters().into(),
+            control: topics.control().into(),
         }
     }
 }
@@ -199,6 +201,14 @@ impl Outbox {
     /// Writes what the stages said and waits for every ack.
     pub async fn send(&self, outputs: &[Output]) -> Result<Vec<Position>, OutboxError> {
         Ok(self.producer.send(self.encode(outputs)?).await?)
+    }
+
+    /// Tells every process, and waits until the log has it.
+    pub async fn control(&self, control: &Control) -> Result<(), OutboxError> {
+        let key = format!("{}/{}", control.kind, control.name);
+        let record = self.record(&self.topics.control, key.as_bytes(), control, Vec::new())?;
+        self.producer.send(vec![record]).await?;
+        Ok(())
     }
 
     /// The records that events are, in their order. An event without a key of the producer's goes

@@ -17,7 +17,6 @@ use herald_schemas::{
     ids::UnixMs,
     records::{DeliveryReady, Event, NotificationRequested},
     topics::Topics,
-    words::Priority,
 };
 use herald_stages::{
     Context, Output, Source, Verdict, matching, poison, render, retry, snapshot::Snapshot,
@@ -85,8 +84,9 @@ impl Transform for Render {
     const STAGE: Stage = Stage::Render;
     const MAX_BATCH: usize = 500;
 
-    fn topics(&self, topics: &Topics, _: &Worker) -> Vec<String> {
-        Priority::ALL
+    fn topics(&self, topics: &Topics, worker: &Worker) -> Vec<String> {
+        let lanes = &worker.serves.lanes;
+        lanes
             .iter()
             .map(|lane| topics.notifications(*lane))
             .collect()

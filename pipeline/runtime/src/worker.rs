@@ -1,6 +1,7 @@
 //! A worker: any set of stages in one process, each started anew when it fails.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -9,11 +10,15 @@ use std::{
 use arc_swap::ArcSwap;
 use herald_broker::{Broker, BrokerError, Partition};
 use herald_registry::RegistryError;
-use herald_schemas::{ids::UnixMs, topics::Topics};
+use herald_schemas::{
+    ids::UnixMs,
+    topics::Topics,
+    words::{Channel, Priority},
+};
 use herald_stages::Settings;
 use herald_store::{Store, StoreError};
 use tokio::{
-    sync::watch,
+    sync::{broadcast, watch},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -23,9 +28,11 @@ use crate::{
     catalogs::Catalogs,
     deliver,
     inbox::Inbox,
+    limits::Limits,
     materialize,
     metrics::Metrics,
     outbox::{Outbox, OutboxError},
+    peers::{Action, Command, Peers, StageReport},
     providers::Providers,
     schedule,
     stage::Stage,
@@ -80,6 +87,33 @@ pub struct Worker {
     pub name: Arc<str>,
     /// How many provider calls are made at once.
     pub max_calls: usize,
+    /// How much may be sent, and when it is better not to.
+    pub limits: Limits,
+    /// The other workers.
+    pub peers: Arc<Peers>,
+    /// What of the work it takes.
+    pub serves: Serves,
+    /// How many partitions each of the `deliveries` topics has.
+    pub partitions: u32,
+}
+
+/// What deliver, and by lane also render, of a worker takes; the rest is other workers'.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serves {
+    /// These channels.
+    pub channels: Vec<Channel>,
+    /// These lanes.
+    pub lanes: Vec<Priority>,
+}
+
+impl Default for Serves {
+    /// All.
+    fn default() -> Self {
+        Self {
+            channels: Channel::ALL.to_vec(),
+            lanes: Priority::ALL.to_vec(),
+        }
+    }
 }
 
 /// Tells everything in a process to finish and stop.
@@ -116,43 +150,129 @@ pub fn now() -> UnixMs {
         .map_or(0, |since| since.as_millis() as UnixMs)
 }
 
+/// The pause before a stage that failed starts again, at first.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What operators want of a stage.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wanted {
+    is_stopped: bool,
+    /// How often it was to start anew.
+    restarts: u32,
+}
+
+/// Resolves when something else is wanted, or the end.
+async fn changed(wanted: &mut watch::Receiver<Wanted>, shutdown: &mut Shutdown) {
+    tokio::select! {
+        Ok(()) = wanted.changed() => {}
+        () = shutdown.asked() => {}
+    }
+}
+
+/// Hands on what operators want, for ever.
+async fn obey(
+    mut commands: broadcast::Receiver<Command>,
+    stages: &HashMap<Stage, watch::Sender<Wanted>>,
+) {
+    loop {
+        let command = match commands.recv().await {
+            Ok(command) => command,
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+        };
+        info!(action = ?command.action, stages = ?command.stages, "an operator's command");
+        for (stage, want) in stages {
+            let names = &command.stages;
+            if names.is_empty() || names.iter().any(|name| name == stage.as_str()) {
+                want.send_modify(|wanted| match command.action {
+                    Action::Start => wanted.is_stopped = false,
+                    Action::Stop => wanted.is_stopped = true,
+                    Action::Restart => {
+                        wanted.is_stopped = false;
+                        wanted.restarts += 1;
+                    }
+                });
+            }
+        }
+    }
+}
+
 type Running = Pin<Box<dyn Future<Output = Result<(), StageError>> + Send>>;
 
 impl Worker {
     /// Runs `stages` until shutdown is asked for and what they have in hand is finished.
     pub async fn run(self, stages: &[Stage], shutdown: Shutdown) {
         let mut running = JoinSet::new();
+        let mut wanted = HashMap::new();
         for stage in stages {
-            running.spawn(self.clone().supervise(*stage, shutdown.clone()));
+            let (want, wanted_of) = watch::channel(Wanted::default());
+            wanted.insert(*stage, want);
+            running.spawn(self.clone().supervise(*stage, wanted_of, shutdown.clone()));
         }
-        while let Some(stopped) = running.join_next().await {
-            if let Err(error) = stopped {
-                error!(%error, "a stage panicked");
+        let obey = obey(self.peers.commands(), &wanted);
+        let stages = async {
+            while let Some(stopped) = running.join_next().await {
+                if let Err(error) = stopped {
+                    error!(%error, "a stage panicked");
+                }
             }
+        };
+        tokio::select! {
+            () = obey => {}
+            () = stages => {}
         }
     }
 
-    /// Starts a stage again and again, pausing between failures.
-    async fn supervise(self, stage: Stage, mut shutdown: Shutdown) {
-        let mut pause = Duration::from_millis(100);
+    /// Starts a stage again and again, pausing between failures, for as long as it is wanted.
+    async fn supervise(
+        self,
+        stage: Stage,
+        mut wanted: watch::Receiver<Wanted>,
+        mut shutdown: Shutdown,
+    ) {
+        let mut pause = SHORTEST_PAUSE;
+        let mut restarts = 0;
         while !shutdown.is_asked() {
+            let is_wanted = !wanted.borrow_and_update().is_stopped;
+            let report = |is_running, restarts| StageReport {
+                is_running,
+                is_wanted,
+                restarts,
+            };
+            self.peers.report_stage(stage, report(is_wanted, restarts));
+            if !is_wanted {
+                changed(&mut wanted, &mut shutdown).await;
+                continue;
+            }
             info!(%stage, "stage started");
             let started = tokio::time::Instant::now();
+            let (stop, stopping) = Shutdown::new();
             // On a task of its own: a panic in a stage is a failure like any other.
-            let ended = tokio::spawn(self.start(stage, shutdown.clone())).await;
+            let mut running = tokio::spawn(self.start(stage, stopping));
+            let ended = tokio::select! {
+                ended = &mut running => ended,
+                () = changed(&mut wanted, &mut shutdown) => {
+                    stop.send_replace(true);
+                    running.await
+                }
+            };
             match ended {
-                Ok(Ok(())) => break,
+                Ok(Ok(())) => {
+                    info!(%stage, "stage stopped");
+                    continue;
+                }
                 Ok(Err(error)) => warn!(%stage, %error, "stage failed; it starts again"),
                 Err(error) => error!(%stage, %error, "stage panicked; it starts again"),
             }
+            restarts += 1;
             self.metrics.restarted(stage);
+            self.peers.report_stage(stage, report(false, restarts));
             if started.elapsed() > Duration::from_secs(60) {
-                pause = Duration::from_millis(100);
+                pause = SHORTEST_PAUSE;
             }
             let _ = timeout(pause, shutdown.asked()).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
-        info!(%stage, "stage stopped");
     }
 
     fn start(&self, stage: Stage, shutdown: Shutdown) -> Running {

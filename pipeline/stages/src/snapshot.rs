@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use herald_schemas::{
-    catalog::{ApiKey, Catalog, EventSource, Rule, SeedRecipient, Template},
+    catalog::{ApiKey, Catalog, Controls, EventSource, Rule, SeedRecipient, Template},
     ids::{TemplateId, UnixMs},
     words::Scope,
 };
@@ -24,6 +24,7 @@ pub struct Snapshot {
     templates: HashMap<TemplateId, Versions>,
     /// By prefix.
     api_keys: HashMap<String, ApiKey>,
+    controls: Controls,
 }
 
 /// An event source and its schema; an error when that does not compile.
@@ -83,6 +84,7 @@ impl Snapshot {
         let mut problems = Vec::new();
         let mut snapshot = Self {
             version: catalog.version,
+            controls: catalog.controls.clone().unwrap_or_default(),
             ..Self::default()
         };
         for source in &catalog.sources {
@@ -127,6 +129,11 @@ impl Snapshot {
     /// The catalog's version.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// What operators have set.
+    pub fn controls(&self) -> &Controls {
+        &self.controls
     }
 
     /// The API key that begins with `prefix`, be it expired.

@@ -46,6 +46,7 @@ pub(super) async fn read(store: &Connected) -> Result<Catalog, StoreError> {
             "source" => catalog.sources.push(json("catalog.body", &body)?),
             "rule" => catalog.rules.push(json("catalog.body", &body)?),
             "API key" => catalog.api_keys.push(json("catalog.body", &body)?),
+            "controls" => catalog.controls = Some(json("catalog.body", &body)?),
             "template" => catalog.templates.push(TemplateVersion {
                 template: json("catalog.body", &body)?,
                 retired: retired.unwrap_or(false),
@@ -72,9 +73,15 @@ pub(super) async fn change(
                 kind,
                 id,
                 version,
+                seen,
                 name,
                 body,
-            } => put(store, *kind, *id, *version, name, body).await?,
+            } => {
+                if seen.is_some_and(|seen| seen != at) {
+                    return Ok(CatalogOutcome::Stale);
+                }
+                put(store, *kind, *id, *version, name, body).await?
+            }
             CatalogChange::Delete { kind, id } => delete(store, *kind, *id).await?,
         };
         let mut writes = match writes {

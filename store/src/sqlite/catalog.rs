@@ -27,6 +27,7 @@ pub(super) fn read(connection: &Connection) -> Result<Catalog, StoreError> {
             "source" => catalog.sources.push(json("catalog.body", &body)?),
             "rule" => catalog.rules.push(json("catalog.body", &body)?),
             "API key" => catalog.api_keys.push(json("catalog.body", &body)?),
+            "controls" => catalog.controls = Some(json("catalog.body", &body)?),
             "template" => catalog.templates.push(TemplateVersion {
                 template: json("catalog.body", &body)?,
                 retired: row.get(2)?,
@@ -50,9 +51,16 @@ pub(super) fn change(
             kind,
             id,
             version,
+            seen,
             name,
             body,
-        } => put(connection, kind, id, version, &name, &body),
+        } => {
+            let at = self::version(connection)?;
+            if seen.is_some_and(|seen| seen != at) {
+                return Ok(CatalogOutcome::Stale);
+            }
+            put(connection, kind, id, version, &name, &body)
+        }
         CatalogChange::Delete { kind, id } => delete(connection, kind, id),
     }
 }

@@ -580,6 +580,7 @@ pub async fn catalog_names_are_unique_and_versions_follow_each_other(store: Arc<
         kind: Kind::Source,
         id,
         version,
+        seen: None,
         name: name.to_owned(),
         body: source(id, name),
     };
@@ -640,6 +641,7 @@ pub async fn template_versions_outlive_changes_and_deletion(store: Arc<dyn Store
         kind: Kind::Template,
         id,
         version,
+        seen: None,
         name: name.to_owned(),
         body: body(version, name),
     };
@@ -683,6 +685,7 @@ pub async fn of_many_that_take_a_name_at_once_one_does(store: Arc<dyn Store>) {
                 kind: Kind::Rule,
                 id,
                 version: 1,
+                seen: None,
                 name: "wanted".to_owned(),
                 body: format!(
                     r#"{{"id":"{id}","name":"wanted","event":"e{n}","template_id":"{id}","recipient":"me","priority":"high","is_active":true,"created_at":1,"updated_at":1}}"#

@@ -1,6 +1,12 @@
 //! Apache Cassandra: one node, which speaks the part of CQL that ScyllaDB speaks too.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::TcpStream,
+    path::Path,
+    time::Duration,
+};
 
 use crate::{
     Error, Starting,
@@ -127,11 +133,47 @@ ssl_storage_port: {ssl_storage}
 native_transport_port: {port}
 endpoint_snitch: SimpleSnitch
 auto_snapshot: false
+# A table that holds a few rows takes no megabyte.
+memtable_allocation_type: unslabbed_heap_buffers
 read_request_timeout: 10000ms
 write_request_timeout: 10000ms
 request_timeout: 20000ms
 "
     )
+}
+
+/// How long dropping a keyspace may take.
+const DROP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Drops a keyspace: what many tests leave behind in one server slows it down.
+///
+/// CQL's binary protocol, version 4: STARTUP, then QUERY.
+pub fn drop_keyspace(address: &str, keyspace: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(DROP_TIMEOUT))?;
+    stream.set_write_timeout(Some(DROP_TIMEOUT))?;
+    let short = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+    let startup = [vec![0, 1], short("CQL_VERSION"), short("3.0.0")].concat();
+    let query = format!("DROP KEYSPACE IF EXISTS {keyspace}");
+    let length = (query.len() as u32).to_be_bytes();
+    // Consistency ONE, no flags.
+    let query = [&length, query.as_bytes(), &[0, 1, 0]].concat();
+    for (opcode, body) in [(0x01, startup), (0x07, query)] {
+        let head = [4, 0, 0, 0, opcode];
+        let length = (body.len() as u32).to_be_bytes();
+        stream.write_all(&[&head, &length[..], &body].concat())?;
+        let mut answer = [0; 9];
+        stream.read_exact(&mut answer)?;
+        let length = u32::from_be_bytes([answer[5], answer[6], answer[7], answer[8]]);
+        let mut body = vec![0; length as usize];
+        stream.read_exact(&mut body)?;
+        if answer[4] == 0 {
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&body).into_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether it answers the protocol's OPTIONS: the native port is the last thing it opens.

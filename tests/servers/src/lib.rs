@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+pub use cassandra::drop_keyspace;
 pub use install::{Installed, fetch, once, run, unavailable};
 
 use process::Process;

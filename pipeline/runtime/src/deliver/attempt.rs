@@ -24,10 +24,10 @@ impl Runner {
         {
             match Settled::from_bytes(&body) {
                 // An older record of a notification that is further on: nothing follows from it.
-                _ if attempt > item.attempt => return self.finished(&item, &[]),
+                _ if attempt > item.attempt => return self.not_sent(&item, &[]),
                 Ok(settled) => {
                     let outputs = self.settle(&item, &settled);
-                    return self.finished(&item, &outputs);
+                    return self.not_sent(&item, &outputs);
                 }
                 Err(error) => {
                     warn!(id = %item.delivery.identity.id, %error, "outcome unreadable; sending again")
@@ -63,7 +63,7 @@ impl Runner {
     /// It is never sent.
     pub(super) fn withdraw(&mut self, item: &InHand) -> Result<(), StageError> {
         let outputs = withdrawn(&item.delivery, now());
-        self.finished(item, &outputs)
+        self.not_sent(item, &outputs)
     }
 
     /// Starts the attempt, unless it is too late for it.
@@ -83,22 +83,17 @@ impl Runner {
                 self.call(item);
                 Ok(())
             }
-            Plan::Settle(outputs) => self.finished(&item, &outputs),
+            Plan::Settle(outputs) => self.not_sent(&item, &outputs),
         }
     }
 
     pub(super) fn call(&mut self, item: InHand) {
-        let providers = self
-            .worker
-            .providers
-            .load()
-            .of(item.delivery.identity.channel)
-            .to_vec();
+        self.gates.sending(item.delivery.identity.channel);
         let attempt = call::attempt(
             Arc::clone(&item.delivery),
             item.attempt,
             item.record.offset as u64,
-            providers,
+            Arc::clone(&item.pass.providers),
             Arc::clone(&self.worker.metrics),
         );
         self.work.push(Box::pin(async move {
@@ -108,6 +103,9 @@ impl Runner {
     }
 
     pub(super) fn attempted(&mut self, item: &InHand, settled: &Settled) -> Result<(), StageError> {
+        let channel = item.delivery.identity.channel;
+        self.gates
+            .used(channel, &item.pass, &settled.calls, Instant::now());
         let outcome = Outcome {
             id: item.delivery.identity.id,
             recipient: item.delivery.identity.recipient.clone(),
@@ -128,6 +126,17 @@ impl Runner {
             &source(&item.record),
             &self.worker.settings,
         )
+    }
+
+    /// Its leave to be sent goes to another one, and this follows.
+    fn not_sent(&mut self, item: &InHand, outputs: &[Output]) -> Result<(), StageError> {
+        self.give_back(item);
+        self.finished(item, outputs)
+    }
+
+    pub(super) fn give_back(&mut self, item: &InHand) {
+        let channel = item.delivery.identity.channel;
+        self.gates.give_back(channel, &item.pass, Instant::now());
     }
 
     /// The attempt is over: the recipient is free, and this follows.

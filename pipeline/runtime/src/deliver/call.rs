@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herald_channels::{Call, CallOutcome, Provider, Reply};
+use herald_channels::{Call, CallOutcome, Reply};
 use herald_schemas::records::{Attempt, DeliveryReady, Failure};
 use herald_stages::deliver::Settled;
 use tokio::time::timeout;
 
-use crate::{metrics::Metrics, worker::now};
+use crate::{metrics::Metrics, providers::Route, worker::now};
 
 /// No provider may take longer, whatever its own deadline is.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
@@ -20,7 +20,7 @@ pub(super) async fn attempt(
     delivery: Arc<DeliveryReady>,
     attempt: i32,
     seed: u64,
-    providers: Vec<Arc<dyn Provider>>,
+    providers: Route,
     metrics: Arc<Metrics>,
 ) -> Settled {
     let channel = delivery.identity.channel;
@@ -123,6 +123,7 @@ fn nobody(number: i32, started_at: i64, channel: &str) -> Attempt {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use herald_channels::Provider;
     use herald_schemas::words::{Channel, Priority};
 
     use super::*;
@@ -172,7 +173,7 @@ mod tests {
 
     async fn settled(providers: Vec<Arc<dyn Provider>>) -> Settled {
         let delivery = Arc::new(delivery(Channel::Sms, Priority::High, "+905551234567"));
-        attempt(delivery, 2, 17, providers, Metrics::new().unwrap()).await
+        attempt(delivery, 2, 17, providers.into(), Metrics::new().unwrap()).await
     }
 
     fn asked(settled: &Settled) -> Vec<(i32, &str)> {

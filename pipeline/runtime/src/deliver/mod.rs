@@ -4,7 +4,7 @@
 //! that hands its result back to it. A record's way:
 //!
 //! 1. `queue`: read, waiting in its partition's queue; picked lane by lane, one at a time for each
-//!    recipient.
+//!    recipient, when `gates` let it go: the limit, breakers, what is paused.
 //! 2. claim: with up to a hundred others, and with the outcomes of earlier calls, one turn of the
 //!    store; what already has an outcome is settled by it instead of being sent again, and what
 //!    somebody wants to cancel is withdrawn if that was agreed before (see [`crate::cancel`]).
@@ -15,10 +15,16 @@
 //! A failure of the store or the broker is waited out: what is in hand stays in hand.
 
 mod attempt;
+mod breaker;
+mod bucket;
 mod call;
 mod dispatch;
+mod gates;
 mod lanes;
 mod queue;
+mod steer;
+
+pub use breaker::{BreakerSettings, HealthSettings};
 
 use std::{
     collections::HashMap,
@@ -29,10 +35,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use herald_broker::{Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn};
-use herald_schemas::{
-    records::DeliveryReady,
-    words::{Channel, Priority},
-};
+use herald_schemas::records::DeliveryReady;
 use herald_stages::{
     Output,
     deliver::{Settled, next_attempt},
@@ -43,7 +46,9 @@ use tokio::time::timeout;
 
 use self::{
     dispatch::OUTCOME_PATIENCE,
+    gates::{Gates, Pass},
     queue::{Queues, Waiting},
+    steer::Steering,
 };
 use crate::{
     inbox::source,
@@ -63,10 +68,10 @@ const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// Runs the stage until shutdown is asked for.
 pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageError> {
     let topics = &worker.topics;
-    let names = Channel::ALL.iter().flat_map(|channel| {
-        Priority::ALL
-            .iter()
-            .map(move |lane| topics.deliveries(*channel, *lane))
+    let serves = &worker.serves;
+    let names = serves.channels.iter().flat_map(|channel| {
+        let lanes = serves.lanes.iter();
+        lanes.map(move |lane| topics.deliveries(*channel, *lane))
     });
     let what = Subscription {
         group: Some(topics.group(Stage::Deliver.as_str())),
@@ -106,6 +111,7 @@ struct InHand {
     record: Record,
     delivery: Arc<DeliveryReady>,
     attempt: i32,
+    pass: Pass,
 }
 
 /// A record that was picked and is not complete.
@@ -121,6 +127,8 @@ struct Runner {
     consumer: Box<dyn Consumer>,
     ledger: Ledger,
     queues: Queues,
+    gates: Gates,
+    steering: Steering,
     work: FuturesUnordered<Work>,
     open: HashMap<Ticket, Open>,
     next_ticket: Ticket,
@@ -141,12 +149,13 @@ struct Runner {
 
 impl Runner {
     fn new(worker: Worker, consumer: Box<dyn Consumer>) -> Self {
-        let queues = Queues::new(&worker.topics);
         Self {
-            worker,
             consumer,
             ledger: Ledger::default(),
-            queues,
+            queues: Queues::new(&worker.topics),
+            gates: Gates::new(worker.limits.clone(), Instant::now()),
+            steering: Steering::default(),
+            worker,
             work: FuturesUnordered::new(),
             open: HashMap::new(),
             next_ticket: 0,
@@ -181,6 +190,7 @@ impl Runner {
             while let Some(Some(done)) = self.work.next().now_or_never() {
                 self.take(done)?;
             }
+            self.steer();
             self.pick();
             self.dispatch(false);
             self.balance();
@@ -191,18 +201,20 @@ impl Runner {
     }
 
     /// How long there is nothing else to do than to wait.
-    fn wait(&self) -> Duration {
-        match self.oldest_outcome {
+    fn wait(&mut self) -> Duration {
+        let wait = match self.oldest_outcome {
             Some(oldest) if !self.store_busy => OUTCOME_PATIENCE.saturating_sub(oldest.elapsed()),
             _ => IDLE_WAIT,
-        }
+        };
+        wait.min(self.until_a_gate_opens())
     }
 
     async fn turn(&mut self, turn: Turn) -> Result<(), StageError> {
         match turn {
             Turn::Records(records) => self.receive(records).await?,
             Turn::Revoking(revocation) => self.stop_serving(revocation),
-            Turn::Assigned(_) | Turn::Idle => {}
+            Turn::Assigned(partitions) => self.queues.hold(&partitions),
+            Turn::Idle => {}
         }
         Ok(())
     }
@@ -250,19 +262,26 @@ impl Runner {
 
     /// Picks what may be sent now.
     fn pick(&mut self) {
+        let now = Instant::now();
+        self.steering.is_held_back = false;
         while self.attempts < self.worker.max_calls
             && self.picked.len() < CLAIMS_AT_ONCE
             && self.open.len() < self.worker.max_calls + MAX_UNACKED
         {
-            let Some(Waiting { record, delivery }) = self.queues.pick() else {
+            let gates = &mut self.gates;
+            let may_go = |channel, lane| gates.is_open(channel, lane, now);
+            let Some(Waiting { record, delivery }) = self.queues.pick(may_go) else {
+                self.steering.is_held_back = !self.queues.is_empty();
                 break;
             };
             self.attempts += 1;
+            let pass = self.gates.pass(delivery.identity.channel, now);
             let ticket = self.ticket(&record);
             self.picked.push(InHand {
                 ticket,
                 record,
                 attempt: next_attempt(&delivery),
+                pass,
                 delivery: Arc::new(delivery),
             });
         }
@@ -326,6 +345,7 @@ impl Runner {
             .partition(|item| gone(&item.record.partition));
         self.picked = kept;
         for item in Vec::<InHand>::from_iter(dropped) {
+            self.give_back(&item);
             self.attempts -= 1;
             self.open.remove(&item.ticket);
         }

@@ -33,6 +33,10 @@ pub(super) struct Queues {
     /// The channel and lane of each topic.
     topics: HashMap<Arc<str>, (usize, usize)>,
     queues: HashMap<Partition, Queue>,
+    /// How many records wait in all of them.
+    len: usize,
+    /// The partitions that are this worker's.
+    held: HashSet<Partition>,
     next_channel: usize,
 }
 
@@ -76,6 +80,8 @@ impl Queues {
             channels,
             topics,
             queues: HashMap::new(),
+            len: 0,
+            held: HashSet::new(),
             next_channel: 0,
         }
     }
@@ -94,31 +100,43 @@ impl Queues {
         }
         if let Some(queue) = self.queues.get_mut(&record.partition) {
             queue.len += 1;
+            self.len += 1;
             queue.waiting.push_back(Waiting { record, delivery });
         }
     }
 
-    /// The next record to serve: channel by channel in turn, within one by lane, within that
-    /// partition by partition in turn. Its recipient is busy until [`Queues::finish`].
-    pub(super) fn pick(&mut self) -> Option<Waiting> {
+    /// The next record to serve, of those that `may_go`: channel by channel in turn, within one by
+    /// lane, within that partition by partition in turn. Its recipient is busy until
+    /// [`Queues::finish`].
+    pub(super) fn pick(
+        &mut self,
+        mut may_go: impl FnMut(Channel, Priority) -> bool,
+    ) -> Option<Waiting> {
         for step in 0..self.channels.len() {
             let index = (self.next_channel + step) % self.channels.len();
-            if let Some(picked) = self.pick_of(index) {
+            if let Some(picked) = self.pick_of(index, &mut may_go) {
                 self.next_channel = index + 1;
+                self.len -= 1;
                 return Some(picked);
             }
         }
         None
     }
 
-    fn pick_of(&mut self, channel: usize) -> Option<Waiting> {
+    fn pick_of(
+        &mut self,
+        channel: usize,
+        may_go: &mut impl FnMut(Channel, Priority) -> bool,
+    ) -> Option<Waiting> {
         let ChannelQueues { picker, lanes } = &mut self.channels[channel];
         let queues = &mut self.queues;
         let mut ready = [false; 3];
         for (lane, partitions) in lanes.iter().enumerate() {
-            ready[lane] = partitions
-                .iter()
-                .any(|partition| queues.get_mut(partition).is_some_and(Queue::prepare));
+            let mut has_one = || {
+                let mut partitions = partitions.iter();
+                partitions.any(|partition| queues.get_mut(partition).is_some_and(Queue::prepare))
+            };
+            ready[lane] = has_one() && may_go(Channel::ALL[channel], Priority::ALL[lane]);
         }
         let partitions = &mut lanes[picker.pick(ready)?.index()];
         for _ in 0..partitions.len() {
@@ -133,6 +151,16 @@ impl Queues {
         None
     }
 
+    /// How many partitions of a channel have records that wait.
+    pub(super) fn waiting(&self, channel: Channel) -> usize {
+        let lanes = self.channels[channel as usize].lanes.iter().flatten();
+        let waits = |partition: &&Partition| {
+            let queue = self.queues.get(*partition);
+            queue.is_some_and(|queue| queue.len > 0)
+        };
+        lanes.filter(waits).count()
+    }
+
     /// Notes that a recipient's record is out of hand: the next one may go.
     pub(super) fn finish(&mut self, partition: &Partition, recipient: &str) {
         if let Some(queue) = self.queues.get_mut(partition) {
@@ -140,10 +168,34 @@ impl Queues {
         }
     }
 
-    /// Forgets what waits in partitions that are about to go.
+    /// Notes that partitions are this worker's now.
+    pub(super) fn hold(&mut self, partitions: &[Partition]) {
+        self.held.extend(partitions.iter().cloned());
+    }
+
+    /// How many partitions of each channel are this worker's.
+    pub(super) fn held(&self) -> [u32; Channel::ALL.len()] {
+        let mut held = [0; Channel::ALL.len()];
+        for partition in &self.held {
+            if let Some((channel, _)) = self.topics.get(&partition.topic) {
+                held[*channel] += 1;
+            }
+        }
+        held
+    }
+
+    /// Whether no record waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets partitions that are about to go, and what waits in them.
     pub(super) fn forget(&mut self, partitions: &[Partition]) {
         for partition in partitions {
-            self.queues.remove(partition);
+            self.held.remove(partition);
+            if let Some(queue) = self.queues.remove(partition) {
+                self.len -= queue.len;
+            }
         }
         for lanes in self
             .channels
@@ -239,7 +291,7 @@ mod tests {
     }
 
     fn picks(queues: &mut Queues) -> Vec<i64> {
-        std::iter::from_fn(|| queues.pick())
+        std::iter::from_fn(|| queues.pick(|_, _| true))
             .map(|picked| picked.record.offset)
             .collect()
     }
@@ -295,6 +347,21 @@ mod tests {
             );
         }
         assert_eq!(picks(&mut queues), [0, 10, 1, 11, 2, 12, 100, 101, 102]);
+    }
+
+    #[test]
+    fn what_may_not_go_stays_and_stands_in_nobodys_way() {
+        let mut queues = queues();
+        push(&mut queues, Priority::High, 0, 0, "a");
+        push(&mut queues, Priority::Low, 0, 1, "a");
+        push(&mut queues, Priority::Low, 1, 2, "b");
+        let of_low = queues.pick(|_, lane| lane == Priority::Low).unwrap();
+        assert_eq!(of_low.record.offset, 1);
+        assert!(queues.pick(|_, _| false).is_none());
+        assert_eq!(queues.waiting(Channel::Sms), 2);
+        assert_eq!(queues.waiting(Channel::Email), 0);
+        assert_eq!(picks(&mut queues), [0, 2]);
+        assert_eq!(queues.waiting(Channel::Sms), 0);
     }
 
     #[test]

@@ -23,12 +23,14 @@ use herald_channels::{Call, CallOutcome, Provider, Reply};
 use herald_runtime::{
     catalogs::Catalogs,
     inbox::Inbox,
+    limits::Limits,
     metrics::Metrics,
     outbox::Outbox,
+    peers::Peers,
     providers::Providers,
     setup,
     stage::Stage,
-    worker::{Shutdown, Worker, now},
+    worker::{Serves, Shutdown, Worker, now},
 };
 use herald_schemas::{
     codec::{AvroRecord, Codec, Framing},
@@ -116,6 +118,10 @@ impl World {
             metrics: Metrics::new().unwrap(),
             name: "w".into(),
             max_calls: 100,
+            limits: Limits::default(),
+            peers: Peers::new("w", "w"),
+            serves: Serves::default(),
+            partitions: partitions as u32,
         };
         Self {
             worker,

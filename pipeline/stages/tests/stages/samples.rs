@@ -43,6 +43,7 @@ impl World {
             ],
             rules: vec![rule("thanks")],
             api_keys: Vec::new(),
+            controls: None,
         };
         Self {
             catalog,
