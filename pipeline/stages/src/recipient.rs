@@ -1,6 +1,9 @@
 //! Whether a recipient can be one of its channel.
 
+use std::borrow::Cow;
+
 use herald_schemas::words::Channel;
+use serde::Deserialize;
 
 /// The longest phone number or address.
 const SHORT: usize = 255;
@@ -28,6 +31,9 @@ pub fn check(channel: Channel, recipient: &str) -> Result<(), &'static str> {
             Err("is no phone number in E.164, such as +905551234567")
         }
         Channel::Email if !is_address(recipient) => Err("is no e-mail address"),
+        Channel::Push if !is_token(recipient) && !is_subscription(recipient) => {
+            Err("is neither a device token nor a Web Push subscription")
+        }
         Channel::Webhook if !is_url(recipient) => Err("is no http or https URL"),
         Channel::Slack if !is_url(recipient) && !is_slack_name(recipient) => {
             Err("is neither a webhook URL nor a Slack channel")
@@ -75,6 +81,40 @@ fn is_url(text: &str) -> bool {
     })
 }
 
+/// Whatever a platform makes up, but for what would be a subscription.
+fn is_token(text: &str) -> bool {
+    !text.starts_with('{') && !text.contains(char::is_whitespace)
+}
+
+/// What a browser gives a page that wants to send: RFC 8291's public key, a point of 65 bytes, and
+/// its secret of 16.
+fn is_subscription(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Subscription<'a> {
+        #[serde(borrow)]
+        endpoint: Cow<'a, str>,
+        #[serde(borrow)]
+        keys: Keys<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Keys<'a> {
+        #[serde(borrow)]
+        p256dh: Cow<'a, str>,
+        #[serde(borrow)]
+        auth: Cow<'a, str>,
+    }
+    let is_base64 = |text: &str, length: usize| {
+        let digits = text.trim_end_matches('=');
+        digits.len() == length
+            && digits
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    serde_json::from_str(text).is_ok_and(|it: Subscription<'_>| {
+        is_url(&it.endpoint) && is_base64(&it.keys.p256dh, 87) && is_base64(&it.keys.auth, 22)
+    })
+}
+
 /// `#general`, `@user`, or an id such as C024BE91L.
 fn is_slack_name(text: &str) -> bool {
     let name = text.strip_prefix(['#', '@']).unwrap_or(text);
@@ -106,10 +146,37 @@ mod tests {
             (Channel::Slack, "#general", "# general"),
             (Channel::Slack, "https://hooks.slack.com/x", ""),
             (Channel::Push, "token:abc", ""),
+            (Channel::Push, "dXyz_-1:APA91b", "two words"),
             (Channel::Log, "anyone at all", "two\r\nlines"),
         ] {
             assert_eq!(check(channel, good), Ok(()), "{channel} {good}");
             assert!(check(channel, bad).is_err(), "{channel} {bad}");
+        }
+    }
+
+    #[test]
+    fn a_browsers_subscription_is_a_recipient_of_push_and_half_of_one_is_none() {
+        let of = |endpoint: &str, p256dh: &str, auth: &str| {
+            let keys = format!(r#"{{"p256dh":"{p256dh}","auth":"{auth}"}}"#);
+            format!(r#"{{"endpoint":"{endpoint}","expirationTime":null,"keys":{keys}}}"#)
+        };
+        let (endpoint, key, auth) = ("https://push.example/x", "B".repeat(87), "a".repeat(22));
+        let good = [
+            of(endpoint, &key, &auth),
+            of(endpoint, &format!("{key}="), &format!("{auth}==")),
+        ];
+        for good in good {
+            assert_eq!(check(Channel::Push, &good), Ok(()), "{good}");
+        }
+        for bad in [
+            of("push.example", &key, &auth),
+            of(endpoint, &key[1..], &auth),
+            of(endpoint, &key, "a+/a"),
+            r#"{"endpoint":"https://push.example/x"}"#.to_owned(),
+            "{}".to_owned(),
+            "{".to_owned(),
+        ] {
+            assert!(check(Channel::Push, &bad).is_err(), "{bad}");
         }
     }
 
