@@ -209,6 +209,11 @@ impl Inside {
         Arc::clone(&self.outside.store)
     }
 
+    /// Who carries what.
+    pub(crate) fn providers(&self) -> Arc<Providers> {
+        self.providers.load_full()
+    }
+
     /// The REST API.
     pub(crate) fn api(&self, config: &Config) -> Api {
         Api {

@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::{
     assemble::{Inside, Outside},
     config::{BrokerUrl, Config, Secret, StoreUrl},
+    providers::described,
 };
 
 /// The key of `herald dev` where none is set.
@@ -56,7 +57,8 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     outside.set_up().await?;
     let inside = outside.inside(&config).await?;
     let address = listener.local_addr()?;
-    welcome(&config, address, &data);
+    let carried = described(&inside.providers());
+    welcome(&config, address, &data, &carried);
     if is_known_key && !address.ip().is_loopback() {
         warn!("anybody who reaches {address} can send, by the key {DEV_KEY}: set API_KEYS");
     }
@@ -217,7 +219,7 @@ async fn unless_stopped<T>(work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn welcome(config: &Config, address: SocketAddr, data: &Path) {
+fn welcome(config: &Config, address: SocketAddr, data: &Path, carried: &str) {
     let key = config.api.keys.first().map_or("", |key| key.reveal());
     // One that can be pasted, where it listens on every address.
     let host = match address.ip() {
@@ -225,17 +227,13 @@ fn welcome(config: &Config, address: SocketAddr, data: &Path) {
         ip => ip,
     };
     let base = format!("http://{}", SocketAddr::new(host, address.port()));
-    let provider = match config.provider.url.as_str() {
-        "" => "the log, here (NOTIFICATION_PROVIDER_WEBHOOK_URL: elsewhere)",
-        _ => "the provider webhook; channel log: the log, here",
-    };
     let text = format!(
         r#"Herald is ready.
 
   API       {base}/api/v1
   Swagger   {base}/swagger
   API key   {key}
-  Messages  {provider}
+  Messages  {carried} (the log is here; elsewhere: [channels], see herald config)
   Data      {}
 
 A first notification:

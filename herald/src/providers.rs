@@ -4,9 +4,24 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use herald_channels::{
-    LogProvider, Provider,
-    http::Deadlines,
+    LogProvider, Provider, Secret,
+    allowed::Allowed,
+    http::{self, Client, Deadlines, Url},
     provider_webhook::{ProviderWebhook, Settings as WebhookSettings},
+    push::{
+        fcm::{self, Fcm},
+        service_account::ServiceAccount,
+        vapid::Vapid,
+        web_push::{self, WebPush},
+    },
+    slack::{
+        chat_post_message::{self, ChatPostMessage},
+        incoming_webhook::{self, IncomingWebhook},
+    },
+    sms::{
+        twilio::{self, Twilio},
+        vonage::{self, Vonage},
+    },
 };
 use herald_runtime::providers::Providers;
 use herald_schemas::words::Channel;
@@ -29,7 +44,22 @@ type Make = fn(&Config) -> Result<Arc<dyn Provider>>;
 
 /// All of them. To add one, give it a line here, a function that makes it, and a section of
 /// settings.
-const KNOWN: &[Known] = &[];
+const KNOWN: &[Known] = &[
+    of(Channel::Sms, "twilio", twilio),
+    of(Channel::Sms, "vonage", vonage),
+    of(Channel::Push, "fcm", fcm),
+    of(Channel::Push, "web_push", web_push),
+    of(Channel::Slack, "slack_webhook", slack_webhook),
+    of(Channel::Slack, "slack_bot", slack_bot),
+];
+
+const fn of(channel: Channel, name: &'static str, make: Make) -> Known {
+    Known {
+        channel,
+        name,
+        make,
+    }
+}
 
 /// For each channel those that [channels] names; else the provider webhook where it has a URL, or
 /// the log.
@@ -66,6 +96,25 @@ pub(crate) fn providers(config: &Config) -> Result<Providers> {
         providers.set(channel, chosen);
     }
     Ok(providers)
+}
+
+/// Who carries what, for people.
+pub(crate) fn described(providers: &Providers) -> String {
+    let mut by_names: Vec<(String, Vec<&str>)> = Vec::new();
+    for &channel in Channel::ALL {
+        let route = providers.of(channel);
+        let names: Vec<_> = route.iter().map(|one| one.name()).collect();
+        let names = names.join(", then ");
+        match by_names.iter_mut().find(|(known, _)| *known == names) {
+            Some((_, channels)) => channels.push(channel.as_str()),
+            None => by_names.push((names, vec![channel.as_str()])),
+        }
+    }
+    let described: Vec<_> = by_names
+        .iter()
+        .map(|(names, channels)| format!("{} by {names}", channels.join(", ")))
+        .collect();
+    described.join("; ")
 }
 
 fn known(channel: Channel, name: &str) -> Result<Make> {
@@ -108,9 +157,125 @@ fn provider_webhooks(config: &Config) -> Result<Vec<Arc<dyn Provider>>> {
     Ok(webhooks)
 }
 
+fn twilio(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.twilio;
+    let set = |key, value: &str| required("twilio", key, value);
+    let login = match settings.api_key.is_empty() {
+        true => twilio::Login::AuthToken(secret("twilio", "auth_token", &settings.auth_token)?),
+        false => twilio::Login::ApiKey {
+            key: settings.api_key.clone(),
+            secret: secret("twilio", "api_key_secret", &settings.api_key_secret)?,
+        },
+    };
+    let sender = match settings.messaging_service_sid.as_str() {
+        "" => twilio::Sender::From(set("from", &settings.from)?),
+        service => twilio::Sender::MessagingService(service.to_owned()),
+    };
+    Ok(Arc::new(Twilio::new(twilio::Settings {
+        url: http_url(&settings.url).context("url in [twilio]")?,
+        account_sid: set("account_sid", &settings.account_sid)?,
+        login,
+        sender,
+        deadlines: deadlines(config),
+    })?))
+}
+
+fn vonage(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.vonage;
+    let set = |key, value: &str| required("vonage", key, value);
+    Ok(Arc::new(Vonage::new(vonage::Settings {
+        url: http_url(&settings.url).context("url in [vonage]")?,
+        api_key: set("api_key", &settings.api_key)?,
+        api_secret: secret("vonage", "api_secret", &settings.api_secret)?,
+        from: set("from", &settings.from)?,
+        deadlines: deadlines(config),
+    })?))
+}
+
+fn fcm(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.fcm;
+    let account = secret("fcm", "service_account", &settings.service_account)?;
+    let account = ServiceAccount::from_json(&account)
+        .map_err(|wrong| anyhow!("service_account in [fcm] {wrong}"))?;
+    Ok(Arc::new(Fcm::new(fcm::Settings {
+        url: http_url(&settings.url).context("url in [fcm]")?,
+        account,
+        deadlines: deadlines(config),
+    })?))
+}
+
+fn web_push(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.web_push;
+    let key = secret("web_push", "private_key", &settings.private_key)?;
+    let subject = required("web_push", "subject", &settings.subject)?;
+    let vapid = Vapid::new(&key, &subject).map_err(|wrong| anyhow!("[web_push]: {wrong}"))?;
+    let allowed = allowed("endpoints in [web_push]", &settings.endpoints)?;
+    let settings = web_push::Settings {
+        vapid,
+        time_to_live: settings.time_to_live.0,
+        allowed,
+    };
+    Ok(Arc::new(WebPush::new(settings, client_of_users(config)?)))
+}
+
+fn slack_webhook(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.slack;
+    let default = &settings.default_webhook;
+    let default = match default.is_empty() {
+        true => None,
+        false => Some(http_url(default.reveal()).context("default_webhook in [slack]")?),
+    };
+    let settings = incoming_webhook::Settings {
+        default,
+        allowed: allowed("webhooks in [slack]", &settings.webhooks)?,
+        deadlines: deadlines(config),
+    };
+    let webhook = IncomingWebhook::new(settings, client_of_users(config)?)?;
+    Ok(Arc::new(webhook))
+}
+
+fn slack_bot(config: &Config) -> Result<Arc<dyn Provider>> {
+    let settings = &config.slack;
+    let bot = ChatPostMessage::new(chat_post_message::Settings {
+        url: http_url(&settings.url).context("url in [slack]")?,
+        token: secret("slack", "bot_token", &settings.bot_token)?,
+        deadlines: deadlines(config),
+    })?;
+    Ok(Arc::new(bot))
+}
+
+/// For URLs that users gave.
+fn client_of_users(config: &Config) -> Result<Client> {
+    Ok(http::client(deadlines(config))?)
+}
+
+fn deadlines(config: &Config) -> Deadlines {
+    Deadlines {
+        connect: at_least(config.channels.connect_timeout.0),
+        total: at_least(config.channels.timeout.0),
+    }
+}
+
+/// A text that a provider cannot do without.
+fn required(section: &str, key: &str, value: &str) -> Result<String> {
+    if value.is_empty() {
+        bail!("{key} in [{section}] is not set");
+    }
+    Ok(value.to_owned())
+}
+
+/// A secret that a provider cannot do without.
+fn secret(section: &str, key: &str, value: &Secret) -> Result<Secret> {
+    required(section, key, value.reveal()).map(|_| value.clone())
+}
+
+fn allowed(of: &str, bases: &[String]) -> Result<Allowed> {
+    Allowed::new(bases).map_err(|wrong| anyhow!("{of}: {wrong}"))
+}
+
 /// A URL of the operator's. An error does not repeat it: it may hold a token.
-fn http_url(text: &str) -> Result<herald_channels::http::Url> {
-    let url: herald_channels::http::Url = text.parse().map_err(|error| anyhow!("{error}"))?;
+fn http_url(text: &str) -> Result<Url> {
+    let url: Url = text.parse().map_err(|error| anyhow!("{error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         // Such as localhost:9999, whose scheme is `localhost`.
         bail!("expected http://… or https://…");
@@ -149,12 +314,40 @@ mod tests {
     }
 
     #[test]
+    fn who_carries_what_is_said_in_a_line() {
+        let file = format!("{WEBHOOKS}[channels]\npush = \"log\"\n");
+        let providers = providers(&Config::from_text(&file).unwrap()).unwrap();
+        assert_eq!(
+            described(&providers),
+            "sms, email, slack, webhook by primary, then fallback; push, log by log"
+        );
+    }
+
+    #[test]
     fn a_fallback_comes_after_the_providers_own() {
         let file = format!("{WEBHOOKS}[channels]\nsms_fallback = \"log\"\nemail = \"log\"\n");
         assert_eq!(names(&file, Channel::Sms), ["primary", "fallback", "log"]);
         assert_eq!(names(&file, Channel::Email), ["log"]);
         let file = format!("{WEBHOOKS}[channels]\nsms = \"log\"\nsms_fallback = \"provider\"\n");
         assert_eq!(names(&file, Channel::Sms), ["log", "primary", "fallback"]);
+    }
+
+    #[test]
+    fn what_has_all_that_it_needs_is_made() {
+        let twilio = "[twilio]\naccount_sid = \"AC1\"\nauth_token = \"t\"\nfrom = \"+1\"\n";
+        let vonage = "[vonage]\napi_key = \"k\"\napi_secret = \"s\"\nfrom = \"Herald\"\n";
+        let channels = "[channels]\nsms = \"twilio\"\nsms_fallback = \"vonage\"\n";
+        let file = format!("{channels}{twilio}{vonage}");
+        assert_eq!(names(&file, Channel::Sms), ["twilio", "vonage"]);
+
+        let key = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw";
+        let web_push = format!("[web_push]\nprivate_key = \"{key}\"\nsubject = \"mailto:a@b\"\n");
+        let file = format!("[channels]\npush = \"web_push\"\n{web_push}");
+        assert_eq!(names(&file, Channel::Push), ["web_push"]);
+
+        let file = "[channels]\nslack = \"slack_bot\"\nslack_fallback = \"slack_webhook\"\n\
+                    [slack]\nbot_token = \"xoxb\"\n";
+        assert_eq!(names(file, Channel::Slack), ["slack_bot", "slack_webhook"]);
     }
 
     #[test]
@@ -171,6 +364,60 @@ mod tests {
             (
                 "[channels]\nsms_fallback = \"log\"\n",
                 "sms and sms_fallback in [channels] are both \"log\"",
+            ),
+            (
+                "[channels]\nemail = \"twilio\"\n",
+                "email in [channels] is \"twilio\": expected one of ",
+            ),
+            (
+                "[channels]\nsms = \"twilio\"\n",
+                "sms in [channels] is \"twilio\": auth_token in [twilio] is not set",
+            ),
+            (
+                "[channels]\nsms = \"twilio\"\n[twilio]\nauth_token = \"hunter2\"\n",
+                "from in [twilio] is not set",
+            ),
+            (
+                "[channels]\nsms = \"twilio\"\n[twilio]\napi_key = \"SK1\"\nfrom = \"x\"\n",
+                "api_key_secret in [twilio] is not set",
+            ),
+            (
+                "[channels]\nsms_fallback = \"vonage\"\n",
+                "sms_fallback in [channels] is \"vonage\": api_key in [vonage] is not set",
+            ),
+            (
+                "[channels]\npush = \"fcm\"\n",
+                "push in [channels] is \"fcm\": service_account in [fcm] is not set",
+            ),
+            (
+                "[channels]\npush = \"fcm\"\n[fcm]\nservice_account = \"hunter2\"\n",
+                "service_account in [fcm] is no service account's JSON",
+            ),
+            (
+                "[channels]\npush = \"web_push\"\n",
+                "private_key in [web_push] is not set",
+            ),
+            (
+                "[channels]\npush = \"web_push\"\n[web_push]\nprivate_key = \"hunter2\"\n",
+                "subject in [web_push] is not set",
+            ),
+            (
+                "[channels]\npush = \"web_push\"\n[web_push]\nprivate_key = \"hunter2\"\n\
+                 subject = \"mailto:a@example.com\"\n",
+                "[web_push]: private_key is no P-256 key",
+            ),
+            (
+                "[channels]\nslack = \"slack_bot\"\n",
+                "bot_token in [slack] is not set",
+            ),
+            (
+                "[channels]\nslack = \"slack_webhook\"\n[slack]\n\
+                 default_webhook = \"hooks.slack.com/hunter2\"\n",
+                "default_webhook in [slack]: ",
+            ),
+            (
+                "[channels]\nslack = \"slack_webhook\"\n[slack]\nwebhooks = [\"slack.com\"]\n",
+                "webhooks in [slack]: \"slack.com\" is no base",
             ),
             (
                 "[provider]\nurl = \"localhost:1/hunter2\"\n",

@@ -6,6 +6,8 @@ use std::fs;
 use anyhow::{Context, Result, anyhow, bail};
 use toml::{Table, Value};
 
+use super::seeds::{SEEDS, Seed};
+
 /// The commented file that every key, its default and its reason stand in.
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/herald.toml");
 
@@ -14,159 +16,6 @@ const PREFIX: &str = "HERALD_";
 const IN_FILE: &str = "_file";
 /// What the project's tests are told, which may stand in the same shell.
 const OF_TESTS: &str = "HERALD_TEST_";
-
-/// How a seed's variable is turned into ours.
-enum Seed {
-    /// As it is.
-    Same,
-    /// A number of seconds or hours into a time.
-    Unit(&'static str),
-}
-
-/// The variables of the two replaced systems: name, section, key, and how it is read.
-const SEEDS: &[(&str, &str, &str, Seed)] = &[
-    ("API_KEYS", "api", "keys", Seed::Same),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_CLIENT_MINUTE",
-        "api",
-        "rate_limit_per_minute",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_DELIVERY_TTL_HOURS",
-        "delivery",
-        "time_to_live",
-        Seed::Unit("h"),
-    ),
-    (
-        "NOTIFICATION_MAX_ATTEMPTS",
-        "retry",
-        "max_attempts",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RETRY_BASE_DELAY",
-        "retry",
-        "base",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_RETRY_MAX_DELAY",
-        "retry",
-        "cap",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_RETRY_JITTER_PERCENT",
-        "retry",
-        "jitter_percent",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_PROVIDER_WEBHOOK_URL",
-        "provider",
-        "url",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_PROVIDER_FALLBACK_WEBHOOK_URL",
-        "provider",
-        "fallback_url",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_PROVIDER_TIMEOUT",
-        "provider",
-        "timeout",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_PROVIDER_IDEMPOTENCY_HEADER",
-        "provider",
-        "idempotency_header",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_SECOND",
-        "rate_limits",
-        "sms",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_SECOND",
-        "rate_limits",
-        "email",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_SECOND",
-        "rate_limits",
-        "push",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_SECOND",
-        "rate_limits",
-        "slack",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_RATE_LIMIT_PER_SECOND",
-        "rate_limits",
-        "webhook",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_CIRCUIT_FAILURE_THRESHOLD",
-        "breaker",
-        "failures",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_CIRCUIT_WINDOW",
-        "breaker",
-        "window",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_CIRCUIT_OPEN_SECONDS",
-        "breaker",
-        "open_for",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_CIRCUIT_PROBE_SECONDS",
-        "breaker",
-        "probe_every",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_PROVIDER_HEALTH_FAILURE_THRESHOLD",
-        "failover",
-        "failures",
-        Seed::Same,
-    ),
-    (
-        "NOTIFICATION_PROVIDER_HEALTH_WINDOW_SECONDS",
-        "failover",
-        "window",
-        Seed::Unit("s"),
-    ),
-    (
-        "NOTIFICATION_PROVIDER_HEALTH_OPEN_SECONDS",
-        "failover",
-        "unhealthy_for",
-        Seed::Unit("s"),
-    ),
-    ("NOTIFICATION_SMS_CHAR_LIMIT", "limits", "sms", Seed::Same),
-    (
-        "NOTIFICATION_EMAIL_CHAR_LIMIT",
-        "limits",
-        "email",
-        Seed::Same,
-    ),
-    ("NOTIFICATION_PUSH_CHAR_LIMIT", "limits", "push", Seed::Same),
-];
 
 /// Whether a variable of that name is looked at.
 pub(crate) fn may_be_a_setting(name: &str) -> bool {
@@ -214,6 +63,9 @@ fn apply_seeds(table: &mut Table, environment: &[(String, String)]) -> Result<()
         set(table, section, key, &value).with_context(|| format!("environment variable {name}"))?;
         if name.starts_with("NOTIFICATION_RETRY_") {
             set(table, "retry", "policy", "exponential")?;
+        }
+        if *name == "SLACK_DEFAULT_WEBHOOK" {
+            set(table, "channels", "slack", "slack_webhook")?;
         }
     }
     Ok(())
@@ -463,6 +315,17 @@ mod tests {
         let table = merged("", &[("NOTIFICATION_RETRY_BASE_DELAY", "4")]).unwrap();
         assert_eq!(table["retry"]["policy"].as_str(), Some("exponential"));
         assert_eq!(table["retry"]["base"].as_str(), Some("4s"));
+    }
+
+    #[test]
+    fn the_seeds_slack_webhook_chooses_slack_unless_another_is_said() {
+        let seed = ("SLACK_DEFAULT_WEBHOOK", "https://hooks.slack.com/x");
+        let chosen = |environment: &[(&str, &str)]| {
+            merged("", environment).unwrap()["channels"]["slack"].clone()
+        };
+        assert_eq!(chosen(&[seed]).as_str(), Some("slack_webhook"));
+        let ours = ("HERALD_CHANNELS_SLACK", "provider");
+        assert_eq!(chosen(&[seed, ours]).as_str(), Some("provider"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is decided in [`layers`]; here it is given its type, and what it says is checked.
 
 mod layers;
+mod seeds;
 mod text;
 
 use std::{ffi::OsString, fs, net::SocketAddr, path::Path, time::Duration};
@@ -32,6 +33,11 @@ pub(crate) struct Config {
     pub(crate) retry: Retry,
     pub(crate) channels: Channels,
     pub(crate) provider: Provider,
+    pub(crate) twilio: Twilio,
+    pub(crate) vonage: Vonage,
+    pub(crate) fcm: Fcm,
+    pub(crate) web_push: WebPush,
+    pub(crate) slack: Slack,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
 }
@@ -170,6 +176,8 @@ pub(crate) struct Channels {
     slack_fallback: String,
     webhook: String,
     webhook_fallback: String,
+    pub(crate) timeout: Span,
+    pub(crate) connect_timeout: Span,
 }
 
 impl Channels {
@@ -195,6 +203,52 @@ pub(crate) struct Provider {
     pub(crate) timeout: Span,
     pub(crate) connect_timeout: Span,
     pub(crate) idempotency_header: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Twilio {
+    pub(crate) url: String,
+    pub(crate) account_sid: String,
+    pub(crate) auth_token: Secret,
+    pub(crate) api_key: String,
+    pub(crate) api_key_secret: Secret,
+    pub(crate) from: String,
+    pub(crate) messaging_service_sid: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Vonage {
+    pub(crate) url: String,
+    pub(crate) api_key: String,
+    pub(crate) api_secret: Secret,
+    pub(crate) from: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fcm {
+    pub(crate) url: String,
+    pub(crate) service_account: Secret,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebPush {
+    pub(crate) private_key: Secret,
+    pub(crate) subject: String,
+    pub(crate) time_to_live: Span,
+    pub(crate) endpoints: Vec<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Slack {
+    pub(crate) default_webhook: Secret,
+    pub(crate) webhooks: Vec<String>,
+    pub(crate) url: String,
+    pub(crate) bot_token: Secret,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -372,6 +426,11 @@ fn typed(table: toml::Table) -> Result<Config> {
         retry: section(&table, "retry")?,
         channels: section(&table, "channels")?,
         provider: section(&table, "provider")?,
+        twilio: section(&table, "twilio")?,
+        vonage: section(&table, "vonage")?,
+        fcm: section(&table, "fcm")?,
+        web_push: section(&table, "web_push")?,
+        slack: section(&table, "slack")?,
         limits: section(&table, "limits")?,
         log: section(&table, "log")?,
     })
@@ -406,6 +465,8 @@ mod tests {
         "cap",
         "jitter_percent",
         "connect_timeout",
+        "api_secret",
+        "api_key_secret",
         "email",
         "push",
         "slack",

@@ -1,12 +1,23 @@
-//! What every provider that is called over HTTP shares: a client with its deadlines, a bounded
-//! read of the answer, and what a status code means.
+//! What every provider that is called over HTTP shares: a client with its deadlines, what a request
+//! says of its notification, a bounded read of the answer, and what a status code means.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use herald_schemas::records::Failure;
-use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{
+    RequestBuilder, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Call, permanent, transient};
 
 pub use reqwest::{Client, Url};
+
+/// Carries the idempotency key to those who have no name of their own for it.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How much of an answer is read.
 const READ_LIMIT_BYTES: usize = 16 * 1_024;
@@ -44,6 +55,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// What it asked us to wait.
     pub retry_after: Option<Duration>,
+    /// Where it says that something was made.
+    pub location: Option<String>,
     /// The beginning of its body.
     pub body: Vec<u8>,
 }
@@ -52,8 +65,71 @@ impl Answer {
     /// The beginning of the body as text, for the log of calls.
     pub fn text(&self) -> Option<String> {
         let kept = &self.body[..self.body.len().min(KEEP_LIMIT_BYTES)];
-        (!kept.is_empty()).then(|| String::from_utf8_lossy(kept).into_owned())
+        let mut text = String::from_utf8_lossy(kept).into_owned();
+        // What stands for bytes that are no text is longer than they are.
+        text.truncate(text.floor_char_boundary(KEEP_LIMIT_BYTES));
+        (!text.is_empty()).then_some(text)
     }
+
+    /// What the body says, where it is JSON of this form.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+/// Says, in headers, what every call says of its notification: by what key a repetition is known,
+/// and whom it belongs to in other people's logs.
+pub(crate) fn with_context(
+    mut request: RequestBuilder,
+    call: &Call,
+    idempotency_header: &HeaderName,
+) -> RequestBuilder {
+    let identity = &call.delivery.identity;
+    let key = call.idempotency_key();
+    for (name, value) in [
+        (idempotency_header, Some(key.as_str())),
+        (&CORRELATION_ID, identity.correlation_id.as_deref()),
+        (&TRACEPARENT, identity.traceparent.as_deref()),
+    ] {
+        // One that no header can carry (with a line break, say) is left out: it is for people.
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            request = request.header(name, value);
+        }
+    }
+    request
+}
+
+/// What lies below a base URL, whether that ends in a slash or not.
+pub(crate) fn below(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    // Every http URL has segments.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// Makes a call whose body is JSON.
+pub(crate) async fn ask_json(
+    request: RequestBuilder,
+    body: &impl Serialize,
+) -> Result<Answer, Failure> {
+    let json =
+        serde_json::to_vec(body).map_err(|error| permanent("unencodable", error.to_string()))?;
+    let json_type = HeaderValue::from_static("application/json");
+    ask(request.header(CONTENT_TYPE, json_type).body(json)).await
+}
+
+/// Makes a call whose body is a form.
+pub(crate) async fn ask_form(
+    request: RequestBuilder,
+    fields: &[(&str, &str)],
+) -> Result<Answer, Failure> {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    ask(request.header(CONTENT_TYPE, form_type).body(form)).await
 }
 
 /// Makes a call and reads the beginning of the answer.
@@ -63,11 +139,13 @@ pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
         .await
         .map_err(|error| connection_failure(&error))?;
     let status = response.status();
-    let retry_after = retry_after(&response);
+    let retry_after = retry_after(response.headers(), SystemTime::now());
+    let location = text_of(response.headers(), &LOCATION).map(str::to_owned);
     let body = read_beginning(response).await;
     Ok(Answer {
         status,
         retry_after,
+        location,
         body,
     })
 }
@@ -86,31 +164,47 @@ async fn read_beginning(mut response: Response) -> Vec<u8> {
     body
 }
 
-/// `Retry-After` in seconds. Its other form, a date, is not used by the providers we know.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_LIMIT))
+/// `Retry-After` in either of its forms (RFC 9110): a number of seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = text_of(headers, &RETRY_AFTER)?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = httpdate::parse_http_date(text).ok()?;
+            date.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_LIMIT))
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// What a status other than 2xx means: 408, 425, 429 and 5xx may pass, all else will not.
 pub fn status_failure(status: StatusCode) -> Failure {
-    let passing = matches!(status.as_u16(), 408 | 425 | 429 | 500..=599);
-    Failure {
-        kind: if passing { "transient" } else { "permanent" }.to_owned(),
-        code: format!("http_{}", status.as_u16()),
-        message: format!("the provider answered {status}"),
+    failure_of(
+        may_pass(status),
+        format!("http_{}", status.as_u16()),
+        format!("the provider answered {status}"),
+    )
+}
+
+/// Whether what has such a status may be taken later.
+pub(crate) fn may_pass(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 500..=599)
+}
+
+/// A failure that may pass, or not.
+pub(crate) fn failure_of(may_pass: bool, code: String, message: String) -> Failure {
+    match may_pass {
+        true => transient(code, message),
+        false => permanent(code, message),
     }
 }
 
 fn connection_failure(error: &reqwest::Error) -> Failure {
-    // The URL may carry a token, and the operator knows it from the configuration.
+    // Its causes only: its own text has the URL, which may carry a token.
     let what = if error.is_timeout() {
         "the provider did not answer in time"
     } else {
@@ -122,11 +216,7 @@ fn connection_failure(error: &reqwest::Error) -> Failure {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    Failure {
-        kind: "transient".to_owned(),
-        code: "connection_error".to_owned(),
-        message,
-    }
+    transient("connection_error", message)
 }
 
 #[cfg(test)]
@@ -150,6 +240,52 @@ mod tests {
                 (failure.kind.as_str(), failure.code),
                 (kind, format!("http_{status}"))
             );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let wait = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now)
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (text, expected) in [
+            ("120", seconds(120)),
+            (" 7 ", seconds(7)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", seconds(60)),
+            ("Sunday, 06-Nov-94 08:49:38 GMT", seconds(1)),
+            ("Sun Nov  6 08:49:47 1994", seconds(10)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", seconds(0)),
+            ("Fri, 31 Dec 2100 23:59:59 GMT", seconds(24 * 3_600)),
+            ("99999999", seconds(24 * 3_600)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_lies_below_its_base_with_a_slash_or_without() {
+        for base in ["https://a/b", "https://a/b/"] {
+            let url = below(&base.parse().unwrap(), &["c", "d e"]);
+            assert_eq!(url.as_str(), "https://a/b/c/d%20e");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_an_answer_is_no_more_than_two_kilobytes_of_text() {
+        for (byte, kept) in [(b'x', 2_048), (0xff, 2_046)] {
+            let answer = Answer {
+                status: StatusCode::OK,
+                retry_after: None,
+                location: None,
+                body: vec![byte; 16_384],
+            };
+            assert_eq!(answer.text().map(|text| text.len()), Some(kept));
         }
     }
 }

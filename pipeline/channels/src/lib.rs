@@ -3,15 +3,21 @@
 //! A provider makes one call and says how it went; when to
 //! call, whom else to ask and what follows is decided by `herald_stages::deliver`.
 
+pub mod allowed;
 pub mod http;
+mod jwt;
 mod log;
 pub mod provider_webhook;
+pub mod push;
 mod secret;
+pub mod slack;
+pub mod sms;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use herald_schemas::records::{DeliveryReady, Failure};
+use http::Answer;
 
 pub use log::LogProvider;
 pub use secret::Secret;
@@ -23,6 +29,16 @@ pub struct Call {
     pub delivery: Arc<DeliveryReady>,
     /// The attempt it belongs to, from 1.
     pub attempt: i32,
+}
+
+impl Call {
+    /// What the provider is to know a repetition by: the client's key, else the notification's id.
+    /// It is the same in every attempt.
+    pub fn idempotency_key(&self) -> String {
+        let identity = &self.delivery.identity;
+        let of_client = identity.idempotency_key.clone();
+        of_client.unwrap_or_else(|| identity.id.to_string())
+    }
 }
 
 /// What a provider said.
@@ -49,6 +65,77 @@ pub enum CallOutcome {
         /// How long it asked us to wait.
         retry_after: Option<Duration>,
     },
+}
+
+/// The longest id of a provider's that is kept.
+const ID_LIMIT: usize = 512;
+/// The longest reason, in characters; the rest is in the response.
+const REASON_LIMIT: usize = 300;
+
+impl Reply {
+    /// The provider has the message, and calls it so.
+    pub(crate) fn accepted(id: Option<&str>, answer: &Answer) -> Self {
+        let provider_message_id = id
+            .filter(|id| !id.is_empty())
+            .map(|id| id.chars().take(ID_LIMIT).collect());
+        Self {
+            outcome: CallOutcome::Accepted {
+                provider_message_id,
+            },
+            response: answer.text(),
+        }
+    }
+
+    /// The provider has answered that it does not take it.
+    pub(crate) fn refused(failure: Failure, answer: &Answer) -> Self {
+        Self {
+            outcome: CallOutcome::Refused {
+                failure,
+                retry_after: answer.retry_after,
+            },
+            response: answer.text(),
+        }
+    }
+
+    /// Nobody has answered, or nobody was asked.
+    pub(crate) fn unanswered(failure: Failure) -> Self {
+        Self {
+            outcome: CallOutcome::Refused {
+                failure,
+                retry_after: None,
+            },
+            response: None,
+        }
+    }
+}
+
+/// A failure that waiting may mend.
+pub(crate) fn transient(code: impl Into<String>, message: impl AsRef<str>) -> Failure {
+    failure("transient", code.into(), message.as_ref())
+}
+
+/// A failure that waiting does not mend.
+pub(crate) fn permanent(code: impl Into<String>, message: impl AsRef<str>) -> Failure {
+    failure("permanent", code.into(), message.as_ref())
+}
+
+/// The longest word of a provider's that becomes a code.
+const WORD_LIMIT: usize = 80;
+
+/// A provider's own word for an error, as a code of its: `low-balance` is `vonage_low_balance`. None
+/// where it is no word, since whoever answers may be somebody else.
+pub(crate) fn code(provider: &str, word: &str) -> Option<String> {
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let is_word = (1..=WORD_LIMIT).contains(&word.len()) && word.bytes().all(is_of_word);
+    is_word.then(|| format!("{provider}_{}", word.to_ascii_lowercase().replace('-', "_")))
+}
+
+fn failure(kind: &str, code: String, message: &str) -> Failure {
+    Failure {
+        kind: kind.to_owned(),
+        code,
+        message: message.chars().take(REASON_LIMIT).collect(),
+    }
 }
 
 /// Somebody who carries messages on.

@@ -8,18 +8,14 @@
 use async_trait::async_trait;
 use herald_schemas::{
     ids::NotificationId,
-    records::Failure,
     words::{Channel, Priority},
 };
-use reqwest::{
-    Client, Url,
-    header::{CONTENT_TYPE, HeaderName, HeaderValue},
-};
+use reqwest::{Client, Url, header::HeaderName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Call, CallOutcome, Provider, Reply,
+    Call, Provider, Reply,
     http::{self, Deadlines},
 };
 
@@ -88,8 +84,7 @@ impl Provider for ProviderWebhook {
     async fn send(&self, call: &Call) -> Reply {
         let identity = &call.delivery.identity;
         let message = &call.delivery.message;
-        let own_key = identity.id.to_string();
-        let key = identity.idempotency_key.as_deref().unwrap_or(&own_key);
+        let key = call.idempotency_key();
         // Whoever accepted the metadata checked it; were it no JSON, it would be left out.
         let metadata = message
             .metadata
@@ -99,7 +94,7 @@ impl Provider for ProviderWebhook {
             to: &identity.recipient,
             channel: identity.channel,
             content: &message.content,
-            idempotency_key: key,
+            idempotency_key: &key,
             traceparent: identity.traceparent.as_deref(),
             id: identity.id,
             subject: message.subject.as_deref(),
@@ -109,70 +104,21 @@ impl Provider for ProviderWebhook {
             correlation_id: identity.correlation_id.as_deref(),
             metadata,
         };
-        let json = match serde_json::to_vec(&body) {
-            Ok(json) => json,
-            Err(error) => return refused(permanent("unencodable", error.to_string())),
-        };
-        let mut request = self
-            .client
-            .post(self.settings.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(json);
-        for (name, value) in [
-            (self.settings.idempotency_header.clone(), Some(key)),
-            (
-                HeaderName::from_static("x-correlation-id"),
-                body.correlation_id,
-            ),
-            (HeaderName::from_static("traceparent"), body.traceparent),
-        ] {
-            // A value that no header can carry (a line break, say) is in the body all the same.
-            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-                request = request.header(name, value);
-            }
-        }
-        match http::ask(request).await {
+        let request = self.client.post(self.settings.url.clone());
+        let request = http::with_context(request, call, &self.settings.idempotency_header);
+        match http::ask_json(request, &body).await {
             Ok(answer) if answer.status.is_success() => accepted(&answer),
-            Ok(answer) => Reply {
-                outcome: CallOutcome::Refused {
-                    failure: http::status_failure(answer.status),
-                    retry_after: answer.retry_after,
-                },
-                response: answer.text(),
-            },
-            Err(failure) => refused(failure),
+            Ok(answer) => Reply::refused(http::status_failure(answer.status), &answer),
+            Err(failure) => Reply::unanswered(failure),
         }
     }
 }
 
 fn accepted(answer: &http::Answer) -> Reply {
-    let body: Option<Accepted> = serde_json::from_slice(&answer.body).ok();
-    let provider_message_id = body.and_then(|body| body.message_id).map(|id| match id {
-        MessageId::Text(text) => text.chars().take(255).collect(),
+    let body: Option<Accepted> = answer.json();
+    let id = body.and_then(|body| body.message_id).map(|id| match id {
+        MessageId::Text(text) => text,
         MessageId::Number(number) => number.to_string(),
     });
-    Reply {
-        outcome: CallOutcome::Accepted {
-            provider_message_id,
-        },
-        response: answer.text(),
-    }
-}
-
-fn refused(failure: Failure) -> Reply {
-    Reply {
-        outcome: CallOutcome::Refused {
-            failure,
-            retry_after: None,
-        },
-        response: None,
-    }
-}
-
-fn permanent(code: &str, message: String) -> Failure {
-    Failure {
-        kind: "permanent".to_owned(),
-        code: code.to_owned(),
-        message,
-    }
+    Reply::accepted(id.as_deref(), answer)
 }

@@ -11,6 +11,7 @@ herald_e2e::on_both_engines!(
     what_fails_too_often_is_given_up,
     the_fallback_is_asked_in_the_same_attempt,
     a_template_is_rendered_when_it_is_accepted,
+    a_channel_has_a_provider_and_a_fallback_of_its_own,
 );
 
 /// Rungs short enough to be waited for.
@@ -185,5 +186,48 @@ async fn a_template_is_rendered_when_it_is_accepted(engine: Engine) {
         .collect();
     // One recipient's notifications arrive in their order.
     assert_eq!(texts, ["Hello Ada", "Hello Guest"]);
+    system.stop();
+}
+
+/// Slack, by the name that the first seed had for its webhook.
+async fn a_channel_has_a_provider_and_a_fallback_of_its_own(engine: Engine) {
+    let provider = Provider::start().await;
+    let slack = Provider::scripted(|message| match message.text("text") {
+        "to Slack" => Reply::ok(),
+        _ => Reply::status(500),
+    })
+    .await;
+    let settings = [
+        ("SLACK_DEFAULT_WEBHOOK", slack.url()),
+        ("HERALD_CHANNELS_SLACK_FALLBACK", "provider"),
+    ];
+    let mut system = System::start(&engine, &provider, &settings);
+    let client = system.client();
+    let to = |channel: &str, recipient: &str, content: &str| json!({ "channel": channel, "recipient": recipient, "content": content });
+    let ids = client
+        .notify(json!([
+            to("slack", "#general", "to Slack"),
+            to("slack", "#random", "past Slack"),
+            to("sms", "+905551234567", "a text message"),
+        ]))
+        .await;
+    let mut names = Vec::new();
+    for id in &ids {
+        let shown = client.with_status(id, "sent").await;
+        let calls = shown["attempt_log"].as_array().unwrap().clone();
+        let of_call = |call: &serde_json::Value| call["provider"].as_str().unwrap().to_owned();
+        names.push(calls.iter().map(of_call).collect::<Vec<_>>());
+    }
+    assert_eq!(names[0], ["slack_webhook"]);
+    assert_eq!(names[1], ["slack_webhook", "primary"]);
+    assert_eq!(names[2], ["primary"]);
+    assert_eq!(slack.requests().len(), 2);
+    let mut received: Vec<_> = provider
+        .requests()
+        .iter()
+        .map(|request| request.text("content").to_owned())
+        .collect();
+    received.sort();
+    assert_eq!(received, ["a text message", "past Slack"]);
     system.stop();
 }

@@ -39,6 +39,21 @@ fn a_wrong_variable_is_named() {
         ),
         ("HERALD_PROVIDER_URL", "/hook", "url in [provider]"),
         (
+            "HERALD_CHANNELS_SMS",
+            "twilio",
+            "sms in [channels] is \"twilio\": auth_token in [twilio] is not set",
+        ),
+        (
+            "HERALD_CHANNELS_PUSH",
+            "pigeon",
+            "expected one of fcm, web_push, provider, log",
+        ),
+        (
+            "HERALD_TWILIO_AUTH_TOKEN_FILE",
+            "/no/such/file",
+            "auth_token_file in [twilio]: /no/such/file",
+        ),
+        (
             "NOTIFICATION_MAX_ATTEMPTS",
             "many",
             "NOTIFICATION_MAX_ATTEMPTS",
