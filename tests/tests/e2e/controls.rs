@@ -120,7 +120,7 @@ async fn the_provider_can_be_moved_while_everything_runs(engine: Engine) {
     system.kill();
     system.resume();
     send(&client, "sms", "high", "new again").await;
-    new.expect(2, SOON).await;
+    until_it_has(&new, &["new", "new again"]).await;
     let back = json!({ "provider": null });
     client.patch("/api/v1/controls", &back).await.expect(200);
     let_it_work().await;
