@@ -1,11 +1,12 @@
 //! The providers that the settings name.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use herald_channels::{
     LogProvider, Provider, Secret,
     allowed::Allowed,
+    by_recipient::ByRecipient,
     http::{self, Client, Deadlines, Url},
     provider_webhook::{ProviderWebhook, Settings as WebhookSettings},
     push::{
@@ -37,6 +38,8 @@ struct Known {
     channel: Channel,
     /// Its name in [channels].
     name: &'static str,
+    /// Which of the channel's recipients are for it; empty: all of them.
+    recipients: &'static str,
     make: Make,
 }
 
@@ -47,17 +50,24 @@ type Make = fn(&Config) -> Result<Arc<dyn Provider>>;
 const KNOWN: &[Known] = &[
     of(Channel::Sms, "twilio", twilio),
     of(Channel::Sms, "vonage", vonage),
-    of(Channel::Push, "fcm", fcm),
-    of(Channel::Push, "web_push", web_push),
-    of(Channel::Slack, "slack_webhook", slack_webhook),
-    of(Channel::Slack, "slack_bot", slack_bot),
+    of(Channel::Push, "fcm", fcm).only_for("device tokens"),
+    of(Channel::Push, "web_push", web_push).only_for("subscriptions"),
+    of(Channel::Slack, "slack_webhook", slack_webhook).only_for("webhooks"),
+    of(Channel::Slack, "slack_bot", slack_bot).only_for("channels and users"),
 ];
 
 const fn of(channel: Channel, name: &'static str, make: Make) -> Known {
     Known {
         channel,
         name,
+        recipients: "",
         make,
+    }
+}
+
+impl Known {
+    const fn only_for(self, recipients: &'static str) -> Self {
+        Self { recipients, ..self }
     }
 }
 
@@ -70,7 +80,7 @@ pub(crate) fn providers(config: &Config) -> Result<Providers> {
         LOG => Ok(vec![Arc::clone(&log)]),
         PROVIDER_WEBHOOK if webhooks.is_empty() => bail!("url in [provider] is not set"),
         PROVIDER_WEBHOOK => Ok(webhooks.clone()),
-        name => Ok(vec![known(channel, name)?(config)?]),
+        names => Ok(vec![made(&known(channel, names)?, config)?]),
     };
     let unnamed = match webhooks.is_empty() {
         true => LOG,
@@ -92,6 +102,7 @@ pub(crate) fn providers(config: &Config) -> Result<Providers> {
                 bail!("{channel} and {channel}_fallback in [channels] are both {primary:?}");
             }
             chosen.extend(of_key(&format!("{channel}_fallback"), fallback)?);
+            same_recipients(channel, primary, fallback)?;
         }
         providers.set(channel, chosen);
     }
@@ -117,14 +128,44 @@ pub(crate) fn described(providers: &Providers) -> String {
     described.join("; ")
 }
 
-fn known(channel: Channel, name: &str) -> Result<Make> {
+/// Those that a value of [channels] names: one, or several with a plus between them, for recipients
+/// of different kinds.
+fn known(channel: Channel, names: &str) -> Result<Vec<&'static Known>> {
     let of_channel = || KNOWN.iter().filter(|known| known.channel == channel);
-    if let Some(known) = of_channel().find(|known| known.name == name) {
-        return Ok(known.make);
+    let find = |name: &str| of_channel().find(|known| known.name == name);
+    if let Some(known) = names.split('+').map(find).collect() {
+        return Ok(known);
     }
-    let mut names: Vec<_> = of_channel().map(|known| known.name).collect();
-    names.extend([PROVIDER_WEBHOOK, LOG]);
-    bail!("expected one of {}", names.join(", "))
+    let mut expected: Vec<_> = of_channel().map(|known| known.name).collect();
+    expected.extend([PROVIDER_WEBHOOK, LOG]);
+    bail!("expected one of {}", expected.join(", "))
+}
+
+/// One provider of what may be several.
+fn made(known: &[&Known], config: &Config) -> Result<Arc<dyn Provider>> {
+    let makes = known.iter().map(|known| (known.make)(config));
+    let mut made = makes.collect::<Result<Vec<_>>>()?;
+    match made.len() {
+        1 => Ok(made.remove(0)),
+        _ => Ok(Arc::new(ByRecipient::new(made.remove(0), made))),
+    }
+}
+
+/// A fallback is asked alone while its primary is left alone: it must not refuse what that has.
+fn same_recipients(channel: Channel, primary: &str, fallback: &str) -> Result<()> {
+    let (Ok(first), Ok(second)) = (known(channel, primary), known(channel, fallback)) else {
+        // One that any channel may have.
+        return Ok(());
+    };
+    let kinds =
+        |known: &[&Known]| -> BTreeSet<_> { known.iter().map(|it| it.recipients).collect() };
+    if kinds(&first) == kinds(&second) {
+        return Ok(());
+    }
+    bail!(
+        "{channel} and {channel}_fallback in [channels] have different recipients: for all of \
+         them, {channel} = \"{primary}+{fallback}\""
+    )
 }
 
 /// The provider webhook, and its own fallback behind it.
@@ -345,9 +386,9 @@ mod tests {
         let file = format!("[channels]\npush = \"web_push\"\n{web_push}");
         assert_eq!(names(&file, Channel::Push), ["web_push"]);
 
-        let file = "[channels]\nslack = \"slack_bot\"\nslack_fallback = \"slack_webhook\"\n\
-                    [slack]\nbot_token = \"xoxb\"\n";
-        assert_eq!(names(file, Channel::Slack), ["slack_bot", "slack_webhook"]);
+        let slack = "slack_bot+slack_webhook";
+        let file = format!("[channels]\nslack = {slack:?}\n[slack]\nbot_token = \"xoxb\"\n");
+        assert_eq!(names(&file, Channel::Slack), [slack]);
     }
 
     #[test]
@@ -405,6 +446,15 @@ mod tests {
                 "[channels]\npush = \"web_push\"\n[web_push]\nprivate_key = \"hunter2\"\n\
                  subject = \"mailto:a@example.com\"\n",
                 "[web_push]: private_key is no P-256 key",
+            ),
+            (
+                "[channels]\npush = \"fcm+pigeon\"\n",
+                "push in [channels] is \"fcm+pigeon\": expected one of fcm, web_push, provider, log",
+            ),
+            (
+                "[channels]\nslack = \"slack_bot\"\nslack_fallback = \"slack_webhook\"\n\
+                 [slack]\nbot_token = \"xoxb\"\n",
+                "for all of them, slack = \"slack_bot+slack_webhook\"",
             ),
             (
                 "[channels]\nslack = \"slack_bot\"\n",

@@ -4,6 +4,7 @@
 //! call, whom else to ask and what follows is decided by `herald_stages::deliver`.
 
 pub mod allowed;
+pub mod by_recipient;
 pub mod http;
 mod jwt;
 mod log;
@@ -117,6 +118,19 @@ pub(crate) fn transient(code: impl Into<String>, message: impl AsRef<str>) -> Fa
 /// A failure that waiting does not mend.
 pub(crate) fn permanent(code: impl Into<String>, message: impl AsRef<str>) -> Failure {
     failure("permanent", code.into(), message.as_ref())
+}
+
+/// The code of a failure without a call: the recipient is of another kind than this provider has.
+const NOT_FOR_IT: &str = "recipient_not_supported";
+
+/// A failure of that code.
+pub(crate) fn not_for_it(message: &str) -> Failure {
+    permanent(NOT_FOR_IT, message)
+}
+
+/// A failure without a call: a user's URL that leads where it must not.
+pub(crate) fn not_allowed(message: &str) -> Failure {
+    permanent("recipient_not_allowed", message)
 }
 
 /// The longest word of a provider's that becomes a code.

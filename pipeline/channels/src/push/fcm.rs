@@ -16,7 +16,7 @@ use super::{metadata, service_account::ServiceAccount, time_left, tokens::Tokens
 use crate::{
     Call, CallOutcome, Provider, Reply, Secret, code,
     http::{self, Answer, Deadlines, IDEMPOTENCY_KEY},
-    permanent,
+    not_for_it,
 };
 
 /// The longest that FCM keeps a message for a device.
@@ -72,8 +72,7 @@ impl Provider for Fcm {
 
     async fn send(&self, call: &Call) -> Reply {
         if call.delivery.identity.recipient.starts_with('{') {
-            let message = "the recipient is no registration token";
-            return Reply::unanswered(permanent("recipient_not_supported", message));
+            return Reply::unanswered(not_for_it("the recipient is no registration token"));
         }
         let message = message(call, SystemTime::now());
         let token = match self.tokens.get().await {

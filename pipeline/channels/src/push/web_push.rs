@@ -26,7 +26,7 @@ use crate::{
     Call, Provider, Reply,
     allowed::Allowed,
     http::{self, Answer, IDEMPOTENCY_KEY},
-    permanent,
+    not_allowed, not_for_it, permanent,
 };
 
 /// How to send.
@@ -58,10 +58,7 @@ impl WebPush {
         let subscription = Subscription::read(&call.delivery.identity.recipient)?;
         let endpoint = self.settings.allowed.url(&subscription.endpoint);
         let endpoint = endpoint.ok_or_else(|| {
-            permanent(
-                "recipient_not_allowed",
-                "the subscription's endpoint is none of the push services in the settings",
-            )
+            not_allowed("the subscription's endpoint is none of the push services in the settings")
         })?;
         let now = SystemTime::now();
         let kept = time_left(call, now).unwrap_or(Duration::MAX);
@@ -99,19 +96,14 @@ struct Keys {
 
 impl Subscription {
     fn read(recipient: &str) -> Result<Self, Failure> {
-        serde_json::from_str(recipient).map_err(|_| {
-            let message = "the recipient is no Web Push subscription";
-            permanent("recipient_not_supported", message)
-        })
+        serde_json::from_str(recipient)
+            .map_err(|_| not_for_it("the recipient is no Web Push subscription"))
     }
 
     fn receiver(&self) -> Result<Receiver, Failure> {
         let public = BASE64.decode(&self.keys.p256dh).unwrap_or_default();
         let secret = BASE64.decode(&self.keys.auth).unwrap_or_default();
-        Receiver::new(public, secret).ok_or_else(|| {
-            let message = "the subscription's keys are none";
-            permanent("recipient_not_supported", message)
-        })
+        Receiver::new(public, secret).ok_or_else(|| not_for_it("the subscription's keys are none"))
     }
 }
 

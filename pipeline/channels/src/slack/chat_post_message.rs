@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Call, Provider, Reply, Secret,
     http::{self, Answer, Deadlines, IDEMPOTENCY_KEY},
-    permanent,
+    not_for_it, permanent,
     slack::failure,
 };
 
@@ -46,10 +46,8 @@ impl ChatPostMessage {
     async fn ask(&self, call: &Call) -> Result<Answer, Failure> {
         let channel = &call.delivery.identity.recipient;
         if channel.contains("://") {
-            return Err(permanent(
-                "recipient_not_supported",
-                "the recipient is a URL, and no channel or user of Slack's",
-            ));
+            let message = "the recipient is a URL, and no channel or user of Slack's";
+            return Err(not_for_it(message));
         }
         let body = Body {
             channel,

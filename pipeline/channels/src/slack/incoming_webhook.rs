@@ -13,7 +13,7 @@ use crate::{
     Call, Provider, Reply,
     allowed::Allowed,
     http::{self, Answer, Deadlines, IDEMPOTENCY_KEY},
-    permanent,
+    not_allowed, not_for_it,
     slack::failure,
 };
 
@@ -50,19 +50,13 @@ impl IncomingWebhook {
     /// Where a message to `recipient` is posted, and by whom.
     fn target(&self, recipient: &str) -> Result<(&Client, Url), Failure> {
         if recipient.contains("://") {
-            let url = self.allowed.url(recipient).ok_or_else(|| {
-                permanent(
-                    "recipient_not_allowed",
-                    "the recipient is a URL that is no Slack webhook",
-                )
-            })?;
+            let url = self.allowed.url(recipient);
+            let url =
+                url.ok_or_else(|| not_allowed("the recipient is a URL that is no Slack webhook"))?;
             return Ok((&self.of_users, url));
         }
         let default = self.default.clone().ok_or_else(|| {
-            permanent(
-                "recipient_not_supported",
-                "the recipient is no webhook URL, and there is no default one",
-            )
+            not_for_it("the recipient is no webhook URL, and there is no default one")
         })?;
         Ok((&self.of_operator, default))
     }

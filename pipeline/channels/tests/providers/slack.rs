@@ -1,8 +1,11 @@
 //! Slack, by its two ways.
 
+use std::sync::Arc;
+
 use herald_channels::{
     Call, Provider, Secret,
     allowed::Allowed,
+    by_recipient::ByRecipient,
     http,
     slack::{
         chat_post_message::{self, ChatPostMessage},
@@ -272,6 +275,33 @@ async fn each_error_of_a_bots_is_told_and_may_pass_or_not() {
         ),
     ];
     each_is_told(&server, &bot(&server), &message("C123456"), cases).await;
+}
+
+#[tokio::test]
+async fn of_a_bot_and_a_webhook_the_one_is_asked_that_the_recipient_is_for() {
+    let (web, hooks) = (
+        Server::answering(posted()).await,
+        Server::answering(Answer::new(404, "no_service")).await,
+    );
+    let both = ByRecipient::new(
+        Arc::new(bot(&web)),
+        vec![Arc::new(webhook(&[hooks.url()], None))],
+    );
+    assert_eq!(both.name(), "slack_bot+slack_webhook");
+    let reply = both.send(&message("C123456")).await;
+    assert_eq!(reply.outcome, accepted(Some("C123456/1503435956.000247")));
+    let reply = both
+        .send(&message(&format!("{}/services/x", hooks.url())))
+        .await;
+    let code = "slack_no_service".to_owned();
+    assert_eq!(refusal(&reply), ("permanent".to_owned(), code, None));
+    assert_eq!((web.requests().len(), hooks.requests().len()), (1, 1));
+
+    // A refusal by the one that it is for is the last word.
+    web.answers(Answer::new(200, r#"{"ok":false,"error":"is_archived"}"#));
+    let reply = both.send(&message("C123456")).await;
+    assert_eq!(refusal(&reply).1, "slack_is_archived");
+    assert_eq!(hooks.requests().len(), 1);
 }
 
 #[tokio::test]
