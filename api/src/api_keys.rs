@@ -6,12 +6,7 @@ use herald_schemas::{
     ids::ApiKeyId,
     words::Scope,
 };
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-    types::Example,
-};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
 use serde_json::Value;
 
 use crate::{
@@ -21,6 +16,7 @@ use crate::{
     example,
     fault::{Fault, Faults},
     keys::{self, Admin},
+    params::{Given, PageNumber, PerPage},
     time,
     words::ScopeWord,
 };
@@ -169,9 +165,9 @@ impl Routes {
         _admin: Admin,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<ApiKeys>, Fault> {
         let asked = Asked {
             page: page.0,
@@ -270,9 +266,6 @@ fn check(body: &Value, prefix: String, digest: String) -> Result<ApiKey, Fault> 
 
 /// When a key is to expire; none: at once.
 fn end(body: &Value) -> Result<Option<i64>, Fault> {
-    if body.is_null() {
-        return Ok(None);
-    }
     let mut faults = Faults::default();
     let end = Fields::of(body, &mut faults).time("expires_at");
     faults.none()?;

@@ -1,14 +1,14 @@
 //! Request bodies: read up to a limit, parsed as JSON, and then taken apart field by field, so that
 //! every fault of a request is told at once.
 
-use std::{marker::PhantomData, str::FromStr};
+use std::{borrow::Cow, marker::PhantomData, str::FromStr};
 
 use herald_schemas::ids::UnixMs;
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaMediaType, MetaRequest, Registry},
-    types::Type,
+    registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
+    types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
 use serde_json::{Map, Value};
 use tokio::io::{AsyncReadExt, copy, sink};
@@ -64,7 +64,7 @@ impl<'a, T: Type> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// A body that may be left out, and is null then.
+/// A body that may be left out, and is an empty object then.
 pub(crate) struct OptionalBody<T> {
     pub(crate) value: Value,
     documented: PhantomData<fn() -> T>,
@@ -97,7 +97,7 @@ impl<'a, T: Type> ApiExtractor<'a> for OptionalBody<T> {
         let is_chunked = request.headers().contains_key("transfer-encoding");
         Ok(Self {
             value: match is_empty && !is_chunked {
-                true => Value::Null,
+                true => Value::Object(Map::new()),
                 false => read(request, body).await?,
             },
             documented: PhantomData,
@@ -138,6 +138,75 @@ async fn bytes(body: poem::Body, limit: usize) -> Result<Vec<u8>, Fault> {
     copy(&mut rest, &mut sink()).await.map_err(broken)?;
     Err(Fault::too_large(limit))
 }
+
+/// Yes or no, as Laravel takes it: a number too.
+pub(crate) struct Flag(pub(crate) bool);
+
+/// An object, as PHP writes it: an empty one as an empty list.
+pub(crate) struct Dictionary(Object);
+
+impl From<Object> for Dictionary {
+    fn from(object: Object) -> Self {
+        Self(object)
+    }
+}
+
+/// What only documents a part of a body: its schema, and how its example reads.
+macro_rules! documents {
+    ($name:ident($inner:ty) as $schema:expr) => {
+        impl Type for $name {
+            const IS_REQUIRED: bool = true;
+            type RawValueType = Self;
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Inline(Box::new($schema))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(self.as_raw_value().into_iter())
+            }
+        }
+
+        impl ToJSON for $name {
+            fn to_json(&self) -> Option<Value> {
+                self.0.to_json()
+            }
+        }
+
+        impl ParseFromJSON for $name {
+            fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+                let inner = <$inner>::parse_from_json(value);
+                Ok(Self(inner.map_err(ParseError::propagate)?))
+            }
+        }
+    };
+}
+
+documents!(Flag(bool) as MetaSchema {
+    enum_items: vec![true.into(), false.into(), 1.into(), 0.into(), Value::Null],
+    ..MetaSchema::ANY
+});
+
+documents!(Dictionary(Object) as MetaSchema {
+    any_of: vec![
+        Object::schema_ref(),
+        MetaSchemaRef::Inline(Box::new(MetaSchema {
+            items: Some(Box::new(MetaSchemaRef::Inline(Box::new(MetaSchema::ANY)))),
+            max_items: Some(0),
+            ..MetaSchema::new("array")
+        })),
+    ],
+    ..MetaSchema::ANY
+});
 
 /// A JSON object, in the form that the OpenAPI library knows.
 pub(crate) type Object = std::collections::BTreeMap<String, Value>;

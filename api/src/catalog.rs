@@ -187,8 +187,14 @@ mod tests {
         assert_eq!(cut("", ""), Some((vec![3, 2, 1], 3)));
         assert_eq!(cut("2", "2"), Some((vec![1], 3)));
         assert_eq!(cut("9", "2"), Some((vec![], 3)));
-        assert_eq!(cut("18446744073709551615", "100"), Some((vec![], 3)));
-        for (page, per_page) in [("0", "2"), ("1", "0"), ("1", "101"), ("x", "2")] {
+        assert_eq!(cut("10000", "100"), Some((vec![], 3)));
+        for (page, per_page) in [
+            ("0", "2"),
+            ("1", "0"),
+            ("1", "101"),
+            ("x", "2"),
+            ("10001", "2"),
+        ] {
             assert_eq!(cut(page, per_page), None, "{page} {per_page}");
         }
     }

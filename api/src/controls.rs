@@ -218,18 +218,16 @@ struct Target {
 impl Target {
     fn read(body: &Value) -> Result<Self, Fault> {
         let mut faults = Faults::default();
-        let target = match body {
-            Value::Null => Self {
-                channel: None,
-                lane: None,
-            },
-            body => {
-                let mut fields = Fields::of(body, &mut faults);
-                Self {
-                    channel: fields.word("channel"),
-                    lane: fields.word("priority"),
-                }
+        let mut fields = Fields::of(body, &mut faults);
+        // Elsewhere that is as if it were left out, which here would be everything.
+        for name in ["channel", "priority"] {
+            if body[name] == "" {
+                fields.fault(name, format!("The selected {name} is invalid."));
             }
+        }
+        let target = Self {
+            channel: fields.word("channel"),
+            lane: fields.word("priority"),
         };
         faults.none()?;
         Ok(target)
@@ -320,6 +318,12 @@ fn urls(given: &Value, faults: &mut Faults) -> Option<ProviderUrls> {
     let mut fields = Fields::at(given, "provider.".to_owned(), faults);
     let url = fields.required("url", MAX_URL);
     let fallback_url = fields.text("fallback_url", MAX_URL);
+    if given["fallback_url"] == "" {
+        fields.fault(
+            "fallback_url",
+            "The fallback_url field must be a valid URL.",
+        );
+    }
     for (name, url) in [("url", &url), ("fallback_url", &fallback_url)] {
         let is_url = |url: &String| herald_runtime::providers::is_http_url(url);
         if !url.as_ref().is_none_or(is_url) {

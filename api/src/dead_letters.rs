@@ -1,6 +1,6 @@
 //! Dead letters: what could not be processed or delivered, and why.
 
-mod requeue;
+pub(crate) mod requeue;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use herald_schemas::{
@@ -22,7 +22,11 @@ use crate::{
     fault::{Fault, Faults},
     keys::{Manager, Reader},
     pages::{self, given},
+    params::{
+        ChannelName, DelaySeconds, Given, Id, PageNumber, PerPage, PriorityName, RequeueLimit, Time,
+    },
     time,
+    words::{ChannelWord, PriorityWord},
 };
 
 /// A dead letter.
@@ -109,8 +113,10 @@ struct DeadLettersMeta {
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct Requeue {
     /// high, normal or low; as it was unless said.
-    priority: Option<String>,
+    #[oai(nullable)]
+    priority: Option<PriorityWord>,
     /// How long to wait before it is sent, in seconds.
+    #[oai(nullable, validator(minimum(value = "0"), maximum(value = "31622400")))]
     delay_seconds: Option<i64>,
 }
 
@@ -119,12 +125,16 @@ struct Requeue {
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct BulkRequeue {
     /// How many at the most, 1 to 1,000; 100 unless said.
+    #[oai(nullable, validator(minimum(value = "1"), maximum(value = "1000")))]
     limit: Option<usize>,
     /// Only of this channel.
-    channel: Option<String>,
+    #[oai(nullable)]
+    channel: Option<ChannelWord>,
     /// high, normal or low; as each was unless said.
-    priority: Option<String>,
+    #[oai(nullable)]
+    priority: Option<PriorityWord>,
     /// How long to wait before they are sent, in seconds.
+    #[oai(nullable, validator(minimum(value = "0"), maximum(value = "31622400")))]
     delay_seconds: Option<i64>,
 }
 
@@ -172,21 +182,21 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// sms, email, push, slack, webhook or log.
-        channel: Query<Option<String>>,
+        channel: Given<ChannelName>,
         /// `permanent`, `transient`, `expired` or `poison`.
         error_type: Query<Option<String>>,
         /// Such as `http_400`.
         error_code: Query<Option<String>>,
         /// Of records of this time or later: ISO 8601, or a date.
-        from: Query<Option<String>>,
+        from: Given<Time>,
         /// Of records of this time or earlier; of a date, its whole day.
-        to: Query<Option<String>>,
+        to: Given<Time>,
         /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
         /// `meta.next_cursor` of the page before.
-        cursor: Query<Option<String>>,
+        cursor: Given<Id>,
     ) -> Result<Json<DeadLetters>, Fault> {
         let mut faults = Faults::default();
         let filter = LetterFilter {
@@ -256,9 +266,9 @@ impl Routes {
         /// The dead letter's id.
         id: Path<String>,
         /// high, normal or low; as it was unless said.
-        priority: Query<Option<String>>,
+        priority: Given<PriorityName>,
         /// How long to wait before it is sent, in seconds.
-        delay_seconds: Query<Option<String>>,
+        delay_seconds: Given<DelaySeconds>,
         body: OptionalBody<Requeue>,
     ) -> Result<RequeuedOne, Fault> {
         let asked = Asked::of(&body.value, priority.0, delay_seconds.0)?;
@@ -282,13 +292,13 @@ impl Routes {
         request: &Request,
         api: Parts<'_>,
         /// How many at the most, 1 to 1,000; 100 unless said.
-        limit: Query<Option<String>>,
+        limit: Given<RequeueLimit>,
         /// Only of this channel.
-        channel: Query<Option<String>>,
+        channel: Given<ChannelName>,
         /// high, normal or low; as each was unless said.
-        priority: Query<Option<String>>,
+        priority: Given<PriorityName>,
         /// How long to wait before they are sent, in seconds.
-        delay_seconds: Query<Option<String>>,
+        delay_seconds: Given<DelaySeconds>,
         body: OptionalBody<BulkRequeue>,
     ) -> Result<Json<RequeuedMany>, Fault> {
         let asked = Asked::of(&body.value, priority.0, delay_seconds.0)?;

@@ -11,7 +11,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::{Api, Parts, Tag, keys::Caller, trace::Trace};
+use crate::{Api, Parts, Tag, fault::Fault, keys::Caller, trace::Trace};
 
 /// How long a server may take to answer before it is said to be down.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -54,7 +54,12 @@ pub(crate) struct Routes;
 impl Routes {
     /// Shows whether the servers behind the API answer.
     #[oai(path = "/health", method = "get")]
-    async fn health(&self, _caller: Caller, request: &Request, api: Parts<'_>) -> Healthy {
+    async fn health(
+        &self,
+        _caller: Caller,
+        request: &Request,
+        api: Parts<'_>,
+    ) -> Result<Healthy, Fault> {
         let (store, broker, registry) = tokio::join!(
             timeout(WITHIN, api.store.ping()),
             timeout(WITHIN, api.broker.ping()),
@@ -74,10 +79,10 @@ impl Routes {
             dependencies,
         });
         let traceparent = Trace::of(request).traceparent;
-        match is_up {
+        Ok(match is_up {
             true => Healthy::Ok(health, traceparent),
             false => Healthy::Down(health, traceparent, 1),
-        }
+        })
     }
 }
 

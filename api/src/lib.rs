@@ -15,9 +15,11 @@ mod example;
 mod fault;
 mod health;
 mod keys;
+mod methods;
 mod metrics;
 mod notifications;
 mod pages;
+mod params;
 mod rules;
 mod seed;
 mod sources;
@@ -40,7 +42,7 @@ use poem::{
     Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
     endpoint::make_sync,
     get,
-    http::StatusCode,
+    http::{StatusCode, header},
     listener::TcpAcceptor,
     web::{Data, Json},
 };
@@ -50,7 +52,7 @@ use tokio::{net::TcpListener, time::timeout};
 
 pub use keys::Keys;
 
-use crate::{body::MaxBody, fault::Fault};
+use crate::{body::MaxBody, fault::Fault, methods::Methods};
 
 /// How old the catalog that a request is checked against may be.
 const CATALOG_AGE: Duration = Duration::from_millis(50);
@@ -218,6 +220,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let service = service();
+    let methods = Methods::of(&service.spec(), PREFIX);
     let app = Route::new()
         .at("/healthz", get(health::alive))
         .at("/readyz", get(health::ready))
@@ -231,6 +234,7 @@ pub async fn serve(
         .run_with_graceful_shutdown(
             Answered {
                 by: app,
+                methods,
                 within: ANSWER_WITHIN,
             },
             shutdown,
@@ -258,6 +262,7 @@ pub async fn serve_waiting(
 /// Answers in time, and in JSON what the framework would answer by itself.
 struct Answered<E> {
     by: E,
+    methods: Methods,
     within: Duration,
 }
 
@@ -289,9 +294,15 @@ impl<E: Endpoint> Endpoint for Answered<E> {
                 "Server Error".to_owned()
             }
         };
-        Ok(Json(json!({ "message": message }))
+        let mut answer = Json(json!({ "message": message }))
             .with_status(status)
-            .into_response())
+            .into_response();
+        if status == StatusCode::METHOD_NOT_ALLOWED
+            && let Ok(allowed) = self.methods.allowed(&path).parse()
+        {
+            answer.headers_mut().insert(header::ALLOW, allowed);
+        }
+        Ok(answer)
     }
 }
 
@@ -310,6 +321,7 @@ mod tests {
     async fn a_request_that_takes_too_long_is_answered_all_the_same() {
         let answered = Answered {
             by: make(|_| pending::<Response>()),
+            methods: Methods::of("", ""),
             within: Duration::from_millis(10),
         };
         let answer = answered.get_response(Request::default()).await;

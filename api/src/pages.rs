@@ -9,7 +9,7 @@ use crate::fault::Faults;
 pub(crate) const DEEPEST: usize = 10_000;
 /// How many are asked for at once to get somewhere.
 pub(crate) const AT_ONCE: usize = 1_000;
-const MOST_PER_PAGE: usize = 100;
+pub(crate) const MOST_PER_PAGE: usize = 100;
 
 /// A parameter that says something: none when it is left out or empty.
 pub(crate) fn given(text: Option<String>) -> Option<String> {
@@ -53,7 +53,11 @@ pub(crate) fn page(text: Option<&str>, per_page: usize, faults: &mut Faults) -> 
 
 /// Which page, of a list that is at hand.
 pub(crate) fn any_page(text: Option<&str>, faults: &mut Faults) -> usize {
-    let counted = |text: &str| text.parse().ok().filter(|page| *page >= 1);
+    let counted = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|page| (1..=DEEPEST).contains(page))
+    };
     read("page", text, faults, counted).unwrap_or(1)
 }
 

@@ -6,21 +6,17 @@ use herald_schemas::{
     ids::SourceId,
 };
 use herald_stages::check_schema;
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-    types::Example,
-};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
 use serde_json::Value;
 
 use crate::{
     Api, Parts, Tag,
-    body::{self, Body, Fields},
+    body::{self, Body, Fields, Flag},
     catalog::{self, Asked, CatalogMeta, Deleted, put, remove},
     example,
     fault::{Fault, Faults},
     keys::{Manager, Reader},
+    params::{Given, PageNumber, PerPage},
     time,
 };
 
@@ -38,10 +34,10 @@ pub(crate) struct NewSource {
     /// JSON Schema of the payload, 256 KiB at most: whole in itself, its references JSON pointers,
     /// its patterns without look-around. An event that is against it is refused.
     #[oai(nullable)]
-    schema: Option<body::Object>,
+    schema: Option<body::Dictionary>,
     /// Whether its events are accepted; true unless said.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for NewSource {
@@ -49,8 +45,8 @@ impl Example for NewSource {
         Self {
             name: example::EVENT.to_owned(),
             description: Some("An order was placed".to_owned()),
-            schema: Some(example::schema()),
-            is_active: Some(true),
+            schema: Some(example::schema().into()),
+            is_active: Some(Flag(true)),
         }
     }
 }
@@ -68,10 +64,10 @@ pub(crate) struct SourceChange {
     description: Option<String>,
     /// JSON Schema of the payload; null takes it away.
     #[oai(nullable)]
-    schema: Option<body::Object>,
+    schema: Option<body::Dictionary>,
     /// Whether its events are accepted.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for SourceChange {
@@ -80,7 +76,7 @@ impl Example for SourceChange {
             name: None,
             description: Some("An order was placed and paid".to_owned()),
             schema: None,
-            is_active: Some(false),
+            is_active: Some(Flag(false)),
         }
     }
 }
@@ -161,9 +157,9 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<Sources>, Fault> {
         let asked = Asked {
             page: page.0,
@@ -194,7 +190,7 @@ impl Routes {
         api: Parts<'_>,
         /// The event source's id.
         id: Path<String>,
-        body: Body<NewSource>,
+        body: Body<SourceChange>,
     ) -> Result<Json<Source>, Fault> {
         change(&api, &id, &body.value).await.map(Json)
     }

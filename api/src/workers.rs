@@ -147,10 +147,10 @@ pub(crate) struct Routes;
 impl Routes {
     /// Lists the workers with their stages.
     #[oai(path = "/workers", method = "get")]
-    async fn list(&self, _reader: Reader, api: Parts<'_>) -> Json<Workers> {
+    async fn list(&self, _reader: Reader, api: Parts<'_>) -> Result<Json<Workers>, Fault> {
         let members = api.peers.members();
         let data = members.iter().map(|(id, one)| shown(id, one)).collect();
-        Json(Workers { data })
+        Ok(Json(Workers { data }))
     }
 
     /// Starts stages of a worker that were stopped.
@@ -214,18 +214,16 @@ async fn tell(api: &Api, id: &str, action: Action, body: &Value) -> Result<Accep
 fn stages(body: &Value, worker: &Heartbeat) -> Result<Vec<String>, Fault> {
     let mut faults = Faults::default();
     let mut stages = Vec::new();
-    if !body.is_null() {
-        let mut fields = Fields::of(body, &mut faults);
-        if fields.has("stages") {
-            let named: Vec<Stage> = fields.words("stages");
-            for (index, stage) in named.iter().enumerate() {
-                if !worker.stages.contains_key(stage.as_str()) {
-                    let text = format!("The worker does not run the stage {stage}.");
-                    fields.fault(&format!("stages.{index}"), text);
-                }
+    let mut fields = Fields::of(body, &mut faults);
+    if fields.get("stages").is_some() {
+        let named: Vec<Stage> = fields.words("stages");
+        for (index, stage) in named.iter().enumerate() {
+            if !worker.stages.contains_key(stage.as_str()) {
+                let text = format!("The worker does not run the stage {stage}.");
+                fields.fault(&format!("stages.{index}"), text);
             }
-            stages = named.iter().map(|stage| stage.to_string()).collect();
         }
+        stages = named.iter().map(|stage| stage.to_string()).collect();
     }
     faults.none()?;
     Ok(stages)

@@ -117,9 +117,13 @@ impl Client {
         self.send(Method::GET, path, "").await
     }
 
-    /// POST of JSON.
+    /// POST of JSON; null: of nothing.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send(Method::POST, path, body.to_string()).await
+        let text = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
+        self.send(Method::POST, path, text).await
     }
 
     /// PATCH of JSON.

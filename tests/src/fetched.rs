@@ -62,12 +62,21 @@ pub fn npm_package(test: &str, name: &str, version: &str) -> Option<PathBuf> {
 ///
 /// When they cannot be fetched.
 pub fn python(test: &str) -> Option<Command> {
+    python_of(test, "requirements.txt")
+}
+
+/// As [`python`], with the packages of another file of `tests/python`.
+///
+/// # Panics
+///
+/// See [`python`].
+pub fn python_of(test: &str, requirements: &str) -> Option<Command> {
     if !is_there("python3", "--version") || !run_quietly(&["-m", "pip", "--version"]) {
         skip(test, "no Python 3 with pip found");
         return None;
     }
-    let requirements = python_script("requirements.txt");
-    let pinned = fs::read_to_string(&requirements).expect("requirements.txt");
+    let requirements = python_script(requirements);
+    let pinned = fs::read_to_string(&requirements).expect("what to install");
     let packages = once(
         &directory(),
         &format!("python-{:08x}", checksum(&pinned)),

@@ -11,7 +11,7 @@ mod provider;
 mod system;
 
 pub use client::{Answer, Client};
-pub use fetched::{npm_package, python, python_script};
+pub use fetched::{npm_package, python, python_of, python_script};
 pub use forwarder::Forwarder;
 pub use herald_test_servers::process::Process;
 pub use provider::{Provider, Received, Reply};

@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// The longest delay: a year.
-const MAX_DELAY_SECONDS: i64 = 366 * 86_400;
-const MOST_AT_ONCE: usize = 1_000;
+pub(crate) const MAX_DELAY_SECONDS: i64 = 366 * 86_400;
+pub(crate) const MOST_AT_ONCE: usize = 1_000;
 /// How many letters are read at once.
 const READ_AT_ONCE: usize = 50;
 /// How long a letter remembers that it was requeued; no letter is kept longer.
@@ -40,14 +40,22 @@ pub(super) struct Asked {
     delay_seconds: i64,
 }
 
-/// A parameter: of the query, else of the body.
-fn given(body: &Value, name: &str, query: Option<String>) -> Option<String> {
-    let text = query.filter(|text| !text.is_empty());
-    text.or_else(|| match body.get(name)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    })
+/// A parameter: of the query or of the body.
+fn given(body: &Value, name: &str, query: Option<String>, faults: &mut Faults) -> Option<String> {
+    if !body.is_object() {
+        faults.add("body", "The body must be an object.");
+    }
+    let in_query = query.filter(|text| !text.is_empty());
+    let in_body = match body.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    if in_query.is_some() && in_body.is_some() && in_query != in_body {
+        let text = format!("The {name} in the query is not the one in the body.");
+        faults.add(name, text);
+    }
+    in_query.or(in_body)
 }
 
 impl Asked {
@@ -57,14 +65,14 @@ impl Asked {
         delay_seconds: Option<String>,
     ) -> Result<Self, Fault> {
         let mut faults = Faults::default();
-        let priority = given(body, "priority", priority).and_then(|text| {
+        let priority = given(body, "priority", priority, &mut faults).and_then(|text| {
             let priority = text.parse().ok();
             if priority.is_none() {
                 faults.add("priority", "Invalid priority.");
             }
             priority
         });
-        let delay = given(body, "delay_seconds", delay_seconds);
+        let delay = given(body, "delay_seconds", delay_seconds, &mut faults);
         let delay_seconds = delay.map_or(0, |text| {
             let within = |seconds: &i64| (0..=MAX_DELAY_SECONDS).contains(seconds);
             text.parse().ok().filter(within).unwrap_or_else(|| {
@@ -89,7 +97,7 @@ pub(super) fn which(
     channel: Option<String>,
 ) -> Result<(usize, Option<Channel>), Fault> {
     let mut faults = Faults::default();
-    let limit = given(body, "limit", limit).map_or(100, |text| {
+    let limit = given(body, "limit", limit, &mut faults).map_or(100, |text| {
         let within = |limit: &usize| (1..=MOST_AT_ONCE).contains(limit);
         text.parse().ok().filter(within).unwrap_or_else(|| {
             let text = format!("The limit must be a number from 1 to {MOST_AT_ONCE}.");
@@ -97,7 +105,7 @@ pub(super) fn which(
             0
         })
     });
-    let channel = given(body, "channel", channel);
+    let channel = given(body, "channel", channel, &mut faults);
     let channel = pages::read("channel", channel.as_deref(), &mut faults, |text| {
         text.parse().ok()
     });

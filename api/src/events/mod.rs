@@ -19,6 +19,7 @@ use crate::{
     example,
     fault::Fault,
     keys::{Known, Reader, Sender},
+    params::{Given, Id, PageNumber, PerPage, Time},
     trace::Trace,
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct NewEvent {
     event: String,
     /// What the rules and templates work on; at most 1 MiB with all else. It must fit the `schema`
     /// of its source, where that has one.
-    payload: body::Object,
+    payload: body::Dictionary,
     /// The client's own id of it. The same id again with the same API key, for as long as
     /// idempotency keys are kept (24 hours unless configured), is the same event: it is answered as the first was, and nothing more follows from it.
     #[oai(nullable, validator(max_length = 128))]
@@ -49,7 +50,7 @@ impl Example for NewEvent {
     fn example() -> Self {
         Self {
             event: example::EVENT.to_owned(),
-            payload: example::payload(),
+            payload: example::payload().into(),
             id: Some("order-444-created".to_owned()),
             key: Some("order-444".to_owned()),
             occurred_at: Some(example::TIME.to_owned()),
@@ -204,15 +205,15 @@ impl Routes {
         /// Of one correlation id, exactly.
         correlation_id: Query<Option<String>>,
         /// Accepted at or after this time: ISO 8601, or a date.
-        from: Query<Option<String>>,
+        from: Given<Time>,
         /// Accepted at or before this time; of a date, its whole day.
-        to: Query<Option<String>>,
+        to: Given<Time>,
         /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
         /// `meta.next_cursor` of the page before; costs the same at every depth.
-        cursor: Query<Option<String>>,
+        cursor: Given<Id>,
     ) -> Result<Json<list::Events>, Fault> {
         let asked = list::Asked {
             event: event.0,

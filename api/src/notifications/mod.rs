@@ -30,6 +30,7 @@ use crate::{
     body::{self, Body},
     fault::{Conflict, Fault},
     keys::{Reader, Sender},
+    params::{ChannelName, Given, Id, PageNumber, PerPage, PriorityName, StatusName, Time},
     to_the_end,
     words::{ChannelWord, PriorityWord},
 };
@@ -47,25 +48,32 @@ struct NewNotification {
     /// How it is sent.
     channel: ChannelWord,
     /// Its lane; normal unless said.
+    #[oai(nullable)]
     priority: Option<PriorityWord>,
     /// The text; or a template.
+    #[oai(nullable)]
     content: Option<String>,
     /// The subject of a mail, the title of a push message.
+    #[oai(nullable)]
     subject: Option<String>,
     /// The template that makes the text.
+    #[oai(nullable)]
     template_id: Option<String>,
     /// The template's variables, over its defaults.
-    variables: Option<body::Object>,
+    #[oai(nullable)]
+    variables: Option<body::Dictionary>,
     /// Passed on to the provider.
-    metadata: Option<body::Object>,
+    #[oai(nullable)]
+    metadata: Option<body::Dictionary>,
     /// Makes it once: a notification with a key that was seen before is not made again. Also passed
     /// on to the provider.
-    #[oai(validator(max_length = 128))]
+    #[oai(nullable, validator(max_length = 128))]
     idempotency_key: Option<String>,
     /// Goes before the request's.
-    #[oai(validator(max_length = 128))]
+    #[oai(nullable, validator(max_length = 128))]
     correlation_id: Option<String>,
     /// Not sent before this time: ISO 8601, UTC unless it has an offset. One that is past: at once.
+    #[oai(nullable)]
     scheduled_at: Option<String>,
 }
 
@@ -74,13 +82,14 @@ struct NewNotification {
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewBatch {
     /// Makes the batch once: 409 when the key was seen before.
-    #[oai(validator(max_length = 128))]
+    #[oai(nullable, validator(max_length = 128))]
     idempotency_key: Option<String>,
     /// Goes before the request's.
-    #[oai(validator(max_length = 128))]
+    #[oai(nullable, validator(max_length = 128))]
     correlation_id: Option<String>,
     /// Answered with the batch.
-    metadata: Option<body::Object>,
+    #[oai(nullable)]
+    metadata: Option<body::Dictionary>,
 }
 
 /// What to send.
@@ -89,6 +98,7 @@ struct NewBatch {
 #[allow(dead_code, reason = "documents the body, which is taken apart by hand")]
 struct NewNotifications {
     /// What is said of all of them; more than one are a batch even without it.
+    #[oai(nullable)]
     batch: Option<NewBatch>,
     /// 1 to 1,000.
     #[oai(validator(min_items = 1, max_items = 1000))]
@@ -179,7 +189,10 @@ impl Routes {
         request: &Request,
         api: Parts<'_>,
         /// The same body with the same key is carried out once, and answered alike.
-        #[oai(name = "Idempotency-Key")]
+        #[oai(
+            name = "Idempotency-Key",
+            validator(min_length = 1, max_length = 255, pattern = r"^[\x21-\x7e]+$")
+        )]
         _idempotency_key: Header<Option<String>>,
         body: Body<NewNotifications>,
     ) -> Result<Created, Fault> {
@@ -197,29 +210,29 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// pending, scheduled, processing, retrying, sent, failed or cancelled.
-        status: Query<Option<String>>,
+        status: Given<StatusName>,
         /// sms, email, push, slack, webhook or log.
-        channel: Query<Option<String>>,
+        channel: Given<ChannelName>,
         /// high, normal or low.
-        priority: Query<Option<String>>,
+        priority: Given<PriorityName>,
         /// Of one batch.
-        batch_id: Query<Option<String>>,
+        batch_id: Given<Id>,
         /// To one recipient, exactly.
         recipient: Query<Option<String>>,
         /// Of one correlation id, exactly.
         correlation_id: Query<Option<String>>,
         /// Made of one event.
-        event_id: Query<Option<String>>,
+        event_id: Given<Id>,
         /// Accepted at or after this time: ISO 8601, or a date.
-        from: Query<Option<String>>,
+        from: Given<Time>,
         /// Accepted at or before this time; of a date, its whole day.
-        to: Query<Option<String>>,
+        to: Given<Time>,
         /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
         /// `meta.next_cursor` of the page before; costs the same at every depth.
-        cursor: Query<Option<String>>,
+        cursor: Given<Id>,
     ) -> Result<Json<list::Notifications>, Fault> {
         let asked = Asked {
             status: status.0,

@@ -4,7 +4,12 @@ use herald_schemas::catalog::Rule;
 use poem_openapi::{Object, types::Example};
 use serde_json::json;
 
-use crate::{body, catalog::CatalogMeta, example, time};
+use crate::{
+    body::{self, Flag},
+    catalog::CatalogMeta,
+    example, time,
+    words::{ChannelWord, PriorityWord},
+};
 
 /// A rule.
 #[derive(Object)]
@@ -24,20 +29,20 @@ pub(super) struct NewRule {
     #[oai(validator(min_length = 1, max_length = 4096))]
     recipient: String,
     /// sms, email, push, slack, webhook or log; the template's unless said.
-    #[oai(nullable, validator(max_length = 64))]
-    channel: Option<String>,
+    #[oai(nullable)]
+    channel: Option<ChannelWord>,
     /// Dotted payload path → exactly equal value; all must hold.
     #[oai(nullable)]
-    conditions: Option<body::Object>,
+    conditions: Option<body::Dictionary>,
     /// A CEL expression over `payload` and `event`, asked after the conditions.
     #[oai(nullable, validator(max_length = 2000))]
     when: Option<String>,
     /// high, normal (the default) or low.
-    #[oai(nullable, validator(max_length = 64))]
-    priority: Option<String>,
+    #[oai(nullable)]
+    priority: Option<PriorityWord>,
     /// Whether it is asked at all; true unless said.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for NewRule {
@@ -48,10 +53,10 @@ impl Example for NewRule {
             template_id: example::OTHER_ID.to_owned(),
             recipient: "{{customer_email}}".to_owned(),
             channel: None,
-            conditions: Some(example::object(json!({ "order.paid": true }))),
+            conditions: Some(example::object(json!({ "order.paid": true })).into()),
             when: Some("payload.total > 50.0".to_owned()),
-            priority: Some("high".to_owned()),
-            is_active: Some(true),
+            priority: Some(PriorityWord::High),
+            is_active: Some(Flag(true)),
         }
     }
 }
@@ -74,20 +79,20 @@ pub(super) struct RuleChange {
     #[oai(validator(min_length = 1, max_length = 4096))]
     recipient: Option<String>,
     /// sms, email, push, slack, webhook or log; null for the template's.
-    #[oai(nullable, validator(max_length = 64))]
-    channel: Option<String>,
+    #[oai(nullable)]
+    channel: Option<ChannelWord>,
     /// Dotted payload path → exactly equal value; replaces all of them.
     #[oai(nullable)]
-    conditions: Option<body::Object>,
+    conditions: Option<body::Dictionary>,
     /// A CEL expression over `payload` and `event`; null takes it away.
     #[oai(nullable, validator(max_length = 2000))]
     when: Option<String>,
     /// high, normal or low.
-    #[oai(nullable, validator(max_length = 64))]
-    priority: Option<String>,
+    #[oai(nullable)]
+    priority: Option<PriorityWord>,
     /// Whether it is asked at all.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for RuleChange {
@@ -100,8 +105,8 @@ impl Example for RuleChange {
             channel: None,
             conditions: None,
             when: None,
-            priority: Some("low".to_owned()),
-            is_active: Some(false),
+            priority: Some(PriorityWord::Low),
+            is_active: Some(Flag(false)),
         }
     }
 }

@@ -10,11 +10,7 @@ use herald_schemas::{
     words::{Channel, Priority},
 };
 use herald_stages::{check_when, snapshot::Snapshot, template};
-use poem_openapi::{
-    ApiResponse, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use serde_json::{Map, Value};
 
 use self::{
@@ -28,6 +24,7 @@ use crate::{
     events::NewEvent,
     fault::{Fault, Faults},
     keys::{Manager, Reader},
+    params::{Given, PageNumber, PerPage},
 };
 
 #[derive(ApiResponse)]
@@ -62,9 +59,9 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<Rules>, Fault> {
         let asked = Asked {
             page: page.0,

@@ -9,12 +9,7 @@ use herald_schemas::{
 };
 use herald_stages::snapshot::Snapshot;
 use herald_store::StoreError;
-use poem_openapi::{
-    Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-    types::Example,
-};
+use poem_openapi::{Object, OpenApi, param::Path, payload::Json, types::Example};
 
 use super::SeedOne;
 use crate::{
@@ -25,6 +20,7 @@ use crate::{
     keys::Reader,
     notifications::{find, list::counted},
     pages::{page, per_page, read, turn_to},
+    params::{Given, Id, LogStatus, PageNumber, PerPage},
     time,
 };
 
@@ -138,13 +134,13 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// pending, sent, failed or cancelled; one of Herald's own, such as retrying, is taken too.
-        status: Query<Option<String>>,
+        status: Given<LogStatus>,
         /// From 1; page × per_page goes to 10,000. Beyond, follow `meta.next_cursor`.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
         /// `meta.next_cursor` of the page before.
-        cursor: Query<Option<String>>,
+        cursor: Given<Id>,
     ) -> Result<Json<SeedLogs>, Fault> {
         list(&api, status.0, page.0, per_page.0, cursor.0)
             .await

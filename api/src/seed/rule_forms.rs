@@ -7,7 +7,11 @@ use herald_schemas::{
 use poem_openapi::{Object, types::Example};
 use serde_json::json;
 
-use crate::{body, example, time};
+use crate::{
+    body::{self, Flag},
+    example, time,
+    words::ChannelWord,
+};
 
 /// A rule.
 #[derive(Object)]
@@ -21,11 +25,10 @@ pub(super) struct NewSeedRule {
     #[oai(validator(max_length = 36))]
     notification_template_id: String,
     /// email, sms or slack; push, webhook and log are taken too.
-    #[oai(validator(max_length = 64))]
-    channel: String,
+    channel: ChannelWord,
     /// Dotted payload path → exactly equal value; all must hold, and without any it always does.
     #[oai(nullable)]
-    conditions: Option<body::Object>,
+    conditions: Option<body::Dictionary>,
     /// Dotted payload path of the recipient; what is there goes first.
     #[oai(nullable, validator(max_length = 255))]
     recipient_field: Option<String>,
@@ -40,7 +43,7 @@ pub(super) struct NewSeedRule {
     recipient_slack_webhook: Option<String>,
     /// Whether it is asked at all; true unless said.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for NewSeedRule {
@@ -48,13 +51,13 @@ impl Example for NewSeedRule {
         Self {
             event_source_id: example::ID.to_owned(),
             notification_template_id: example::OTHER_ID.to_owned(),
-            channel: "email".to_owned(),
-            conditions: Some(example::object(json!({ "order.paid": true }))),
+            channel: ChannelWord::Email,
+            conditions: Some(example::object(json!({ "order.paid": true })).into()),
             recipient_field: Some("customer_email".to_owned()),
             recipient_email: Some("sales@example.com".to_owned()),
             recipient_phone: None,
             recipient_slack_webhook: None,
-            is_active: Some(true),
+            is_active: Some(Flag(true)),
         }
     }
 }
@@ -71,11 +74,10 @@ pub(super) struct SeedRuleChange {
     #[oai(validator(max_length = 36))]
     notification_template_id: Option<String>,
     /// email, sms or slack; push, webhook and log are taken too.
-    #[oai(validator(max_length = 64))]
-    channel: Option<String>,
+    channel: Option<ChannelWord>,
     /// Dotted payload path → exactly equal value; replaces all of them.
     #[oai(nullable)]
-    conditions: Option<body::Object>,
+    conditions: Option<body::Dictionary>,
     /// Dotted payload path of the recipient; null takes it away.
     #[oai(nullable, validator(max_length = 255))]
     recipient_field: Option<String>,
@@ -90,7 +92,7 @@ pub(super) struct SeedRuleChange {
     recipient_slack_webhook: Option<String>,
     /// Whether it is asked at all.
     #[oai(nullable)]
-    is_active: Option<bool>,
+    is_active: Option<Flag>,
 }
 
 impl Example for SeedRuleChange {
@@ -104,7 +106,7 @@ impl Example for SeedRuleChange {
             recipient_email: Some("shop@example.com".to_owned()),
             recipient_phone: None,
             recipient_slack_webhook: None,
-            is_active: Some(false),
+            is_active: Some(Flag(false)),
         }
     }
 }

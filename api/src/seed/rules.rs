@@ -7,11 +7,7 @@ use herald_schemas::{
     words::Channel,
 };
 use herald_stages::recipient;
-use poem_openapi::{
-    ApiResponse, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use serde_json::Value;
 
 use super::{
@@ -25,6 +21,7 @@ use crate::{
     fault::{Fault, Faults},
     keys::{Manager, Reader},
     pages::read,
+    params::{ChannelName, Given, Id, PageNumber, PerPage, YesOrNo},
     rules::{delete, find, nothing},
 };
 
@@ -67,15 +64,15 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// Of one event source.
-        event_source_id: Query<Option<String>>,
+        event_source_id: Given<Id>,
         /// Of one channel.
-        channel: Query<Option<String>>,
+        channel: Given<ChannelName>,
         /// `true` or `1` for those that are asked, `false` or `0` for the others.
-        is_active: Query<Option<String>>,
+        is_active: Given<YesOrNo>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<SeedList<SeedRule>>, Fault> {
         let catalog = api.store.catalog().await?;
         let wanted = Wanted::read(event_source_id.0, channel.0, is_active.0, &catalog)?;

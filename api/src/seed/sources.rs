@@ -1,10 +1,6 @@
 //! Event sources, which both seeds see alike.
 
-use poem_openapi::{
-    ApiResponse, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 
 use super::{SeedChanged, SeedDone, SeedList, SeedOne, changed, deleted};
 use crate::{
@@ -13,6 +9,7 @@ use crate::{
     catalog::{self, Asked},
     fault::Fault,
     keys::{Manager, Reader},
+    params::{Given, PageNumber, PerPage},
     sources::{NewSource, Source, SourceChange, change, create, delete, find, shown},
 };
 
@@ -48,9 +45,9 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<SeedList<Source>>, Fault> {
         let asked = Asked {
             page: page.0,

@@ -1,12 +1,7 @@
 //! Templates under the first seed's name, with its word `body` for the content.
 
 use herald_schemas::catalog::Template;
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-    types::Example,
-};
+use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
 use serde_json::{Value, json};
 
 use super::{SeedChanged, SeedDone, SeedList, SeedOne, changed, deleted};
@@ -17,8 +12,10 @@ use crate::{
     example,
     fault::Fault,
     keys::{Manager, Reader},
+    params::{Given, PageNumber, PerPage},
     templates::{check, current, delete, find, save},
     time,
+    words::ChannelWord,
 };
 
 const WHAT: &str = "Notification template";
@@ -32,8 +29,7 @@ struct NewSeedTemplate {
     #[oai(validator(min_length = 1, max_length = 255))]
     name: String,
     /// email, sms or slack; push, webhook and log are taken too.
-    #[oai(validator(max_length = 64))]
-    channel: String,
+    channel: ChannelWord,
     /// The subject of a mail.
     #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
@@ -45,14 +41,14 @@ struct NewSeedTemplate {
     html: Option<String>,
     /// What a variable is where the payload says nothing.
     #[oai(nullable)]
-    default_variables: Option<body::Object>,
+    default_variables: Option<body::Dictionary>,
 }
 
 impl Example for NewSeedTemplate {
     fn example() -> Self {
         Self {
             name: "order created".to_owned(),
-            channel: "email".to_owned(),
+            channel: ChannelWord::Email,
             subject: Some("Order {{order_id}}".to_owned()),
             body: "Thank you for order {{order_id}}.".to_owned(),
             html: None,
@@ -70,8 +66,7 @@ struct SeedTemplateChange {
     #[oai(validator(min_length = 1, max_length = 255))]
     name: Option<String>,
     /// email, sms or slack; push, webhook and log are taken too.
-    #[oai(validator(max_length = 64))]
-    channel: Option<String>,
+    channel: Option<ChannelWord>,
     /// The subject of a mail; null takes it away.
     #[oai(nullable, validator(max_length = 998))]
     subject: Option<String>,
@@ -83,7 +78,7 @@ struct SeedTemplateChange {
     html: Option<String>,
     /// What a variable is where the payload says nothing; replaces all of them.
     #[oai(nullable)]
-    default_variables: Option<body::Object>,
+    default_variables: Option<body::Dictionary>,
 }
 
 impl Example for SeedTemplateChange {
@@ -94,7 +89,7 @@ impl Example for SeedTemplateChange {
             subject: None,
             body: Some("Thank you for order {{order_id}}, {{name}}.".to_owned()),
             html: None,
-            default_variables: Some(example::object(json!({ "name": "Guest" }))),
+            default_variables: Some(example::object(json!({ "name": "Guest" })).into()),
         }
     }
 }
@@ -191,9 +186,9 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<SeedList<SeedTemplate>>, Fault> {
         let asked = Asked {
             page: page.0,

@@ -4,7 +4,7 @@ use herald_schemas::catalog::Template;
 use poem_openapi::{Object, types::Example};
 use serde_json::json;
 
-use crate::{body, catalog::CatalogMeta, example, time};
+use crate::{body, catalog::CatalogMeta, example, time, words::ChannelWord};
 
 /// A template.
 #[derive(Object)]
@@ -15,8 +15,7 @@ pub(super) struct NewTemplate {
     #[oai(validator(min_length = 1, max_length = 255))]
     name: String,
     /// The channel it is written for: sms, email, push, slack, webhook or log.
-    #[oai(validator(max_length = 64))]
-    channel: String,
+    channel: ChannelWord,
     /// The text, with `{{name}}` placeholders; at most 64 KiB.
     #[oai(validator(min_length = 1, max_length = 65536))]
     content: String,
@@ -28,18 +27,18 @@ pub(super) struct NewTemplate {
     html: Option<String>,
     /// What a variable is where nothing else is said.
     #[oai(nullable)]
-    default_variables: Option<body::Object>,
+    default_variables: Option<body::Dictionary>,
 }
 
 impl Example for NewTemplate {
     fn example() -> Self {
         Self {
             name: "welcome".to_owned(),
-            channel: "email".to_owned(),
+            channel: ChannelWord::Email,
             content: "Hello {{name}}".to_owned(),
             subject: Some("Welcome, {{name}}".to_owned()),
             html: Some("<p>Hello {{name}}</p>".to_owned()),
-            default_variables: Some(example::object(json!({ "name": "Guest" }))),
+            default_variables: Some(example::object(json!({ "name": "Guest" })).into()),
         }
     }
 }
@@ -53,8 +52,7 @@ pub(super) struct TemplateChange {
     #[oai(validator(min_length = 1, max_length = 255))]
     name: Option<String>,
     /// The channel it is written for: sms, email, push, slack, webhook or log.
-    #[oai(validator(max_length = 64))]
-    channel: Option<String>,
+    channel: Option<ChannelWord>,
     /// The text, with `{{name}}` placeholders; at most 64 KiB.
     #[oai(validator(min_length = 1, max_length = 65536))]
     content: Option<String>,
@@ -66,7 +64,7 @@ pub(super) struct TemplateChange {
     html: Option<String>,
     /// What a variable is where nothing else is said; replaces all of them.
     #[oai(nullable)]
-    default_variables: Option<body::Object>,
+    default_variables: Option<body::Dictionary>,
 }
 
 impl Example for TemplateChange {

@@ -10,11 +10,7 @@ use herald_schemas::{
     words::Channel,
 };
 use herald_stages::template::{self, RenderError};
-use poem_openapi::{
-    ApiResponse, OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 use serde_json::{Map, Value};
 
 use self::{
@@ -27,6 +23,7 @@ use crate::{
     catalog::{self, Asked, put, remove},
     fault::{Fault, Faults},
     keys::{Manager, Reader},
+    params::{Given, PageNumber, PerPage},
 };
 
 /// The longest text of a template, in characters.
@@ -65,9 +62,9 @@ impl Routes {
         _reader: Reader,
         api: Parts<'_>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<Templates>, Fault> {
         let asked = Asked {
             page: page.0,
@@ -137,9 +134,9 @@ impl Routes {
         /// The template's id.
         id: Path<String>,
         /// From 1.
-        page: Query<Option<String>>,
+        page: Given<PageNumber>,
         /// How many to show, 100 at most; 25 unless said.
-        per_page: Query<Option<String>>,
+        per_page: Given<PerPage>,
     ) -> Result<Json<Templates>, Fault> {
         let asked = Asked {
             page: page.0,

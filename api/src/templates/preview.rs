@@ -11,6 +11,7 @@ use crate::{
     body::{self, Fields},
     example,
     fault::{Fault, Faults},
+    words::ChannelWord,
 };
 
 /// What is to be rendered: a template, or the texts of one that is still being written.
@@ -34,11 +35,11 @@ pub(super) struct PreviewRequest {
     #[oai(nullable, validator(max_length = 65536))]
     html: Option<String>,
     /// Goes before the template's. Where there is one, the text is held against its limit.
-    #[oai(nullable, validator(max_length = 64))]
-    channel: Option<String>,
+    #[oai(nullable)]
+    channel: Option<ChannelWord>,
     /// The variables, over the template's defaults.
     #[oai(nullable)]
-    variables: Option<body::Object>,
+    variables: Option<body::Dictionary>,
 }
 
 impl Example for PreviewRequest {
@@ -50,7 +51,7 @@ impl Example for PreviewRequest {
             subject: None,
             html: None,
             channel: None,
-            variables: Some(example::object(json!({ "name": "Ada" }))),
+            variables: Some(example::object(json!({ "name": "Ada" })).into()),
         }
     }
 }

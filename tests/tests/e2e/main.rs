@@ -18,6 +18,7 @@ mod readme;
 mod requeue;
 mod scaling;
 mod scheduled;
+mod schemathesis;
 mod seed_samples;
 mod servers;
 mod setup;
