@@ -10,7 +10,10 @@ use std::sync::{
 
 use bytes::Bytes;
 use herald_broker::{BrokerError, Outgoing};
-use herald_runtime::{metrics::{Metrics, State}, stage::Stage};
+use herald_runtime::{
+    metrics::{Metrics, State},
+    stage::Stage,
+};
 use herald_schemas::words::{Channel, Priority};
 use herald_stages::{Output, Settings};
 
