@@ -20,6 +20,6 @@ COPY --from=build /out/herald /usr/local/bin/
 # By number, so that an orchestrator sees that it is not root without looking into the image.
 USER 10001:10001
 # Inside a container, loopback would be nobody's.
-ENV HERALD_API_LISTEN=0.0.0.0:8000
-EXPOSE 8000
+ENV HERALD_API_LISTEN=0.0.0.0:8000 HERALD_ADMIN_LISTEN=0.0.0.0:9464
+EXPOSE 8000 9464
 ENTRYPOINT ["herald"]

@@ -1,14 +1,20 @@
 //! Whether the process is alive, and whether it and what it needs can serve.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use herald_broker::Broker;
+use herald_runtime::{
+    metrics::{Metrics, State},
+    stage::Stage,
+};
+use herald_store::Store;
 use poem::{
     IntoResponse, Request, Response, handler,
     http::StatusCode,
     web::{Data, Json},
 };
 use poem_openapi::{ApiResponse, Object, OpenApi, payload};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use crate::{Api, Parts, Tag, fault::Fault, keys::Caller, trace::Trace};
@@ -91,19 +97,69 @@ pub(crate) fn alive() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
+/// What a process that is still starting says of being ready.
+pub(crate) fn waiting() -> Response {
+    Fault::unavailable("Waiting for other servers.").into_response()
+}
+
+/// What has to be so that a process is ready.
+#[derive(Clone)]
+pub struct Readiness {
+    servers: Option<(Arc<dyn Broker>, Arc<dyn Store>)>,
+    stages: Vec<Stage>,
+    metrics: Arc<Metrics>,
+}
+
+impl Readiness {
+    /// Each of these stages is running, or was stopped by an operator; those are the stages that `metrics` tells of.
+    pub fn of_stages(stages: Vec<Stage>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            servers: None,
+            stages,
+            metrics,
+        }
+    }
+
+    /// And the servers that an API needs answer as well.
+    pub fn and_api(self, api: &Api) -> Self {
+        let servers = Some((Arc::clone(&api.broker), Arc::clone(&api.store)));
+        Self { servers, ..self }
+    }
+
+    /// Says it part by part: 200, or 503.
+    pub(crate) async fn answer(&self) -> Response {
+        let mut is_ready = true;
+        let mut word = |is_so: bool| {
+            is_ready &= is_so;
+            if is_so { "ok" } else { "down" }
+        };
+        let mut body = Map::new();
+        if let Some((broker, store)) = &self.servers {
+            let (broker, store) = tokio::join!(broker.ping(), store.ping());
+            body.insert("broker".to_owned(), word(broker.is_ok()).into());
+            body.insert("database".to_owned(), word(store.is_ok()).into());
+        }
+        if !self.stages.is_empty() {
+            let mut word = |stage: &Stage| match self.metrics.state(*stage) {
+                // As it is to be.
+                State::Stopped => "stopped",
+                state => word(state == State::Running),
+            };
+            let of = |stage: &Stage| (stage.to_string(), word(stage).into());
+            let stages: Map<String, Value> = self.stages.iter().map(of).collect();
+            body.insert("stages".to_owned(), stages.into());
+        }
+        let status = if is_ready { "ok" } else { "down" };
+        body.insert("status".to_owned(), status.into());
+        let status = match is_ready {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Json(body).with_status(status).into_response()
+    }
+}
+
 #[handler]
-pub(crate) async fn ready(api: Data<&Api>) -> Response {
-    let (broker, store) = tokio::join!(api.broker.ping(), api.store.ping());
-    let word = |is_up| if is_up { "ok" } else { "down" };
-    let (broker, store) = (broker.is_ok(), store.is_ok());
-    let is_ready = broker && store;
-    let body = json!({
-        "status": word(is_ready), "broker": word(broker), "database": word(store),
-    });
-    let status = if is_ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    Json(body).with_status(status).into_response()
+pub(crate) async fn ready(readiness: Data<&Readiness>) -> Response {
+    readiness.answer().await
 }

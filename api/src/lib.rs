@@ -4,6 +4,7 @@
 //! broker has acked it. A request that asks is answered from the store, after what was written
 //! before it has got there.
 
+mod admin;
 mod api_keys;
 mod batches;
 mod body;
@@ -20,6 +21,7 @@ mod metrics;
 mod notifications;
 mod pages;
 mod params;
+mod requests;
 mod rules;
 mod seed;
 mod sources;
@@ -29,11 +31,16 @@ mod trace;
 mod words;
 mod workers;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use herald_broker::Broker;
 use herald_runtime::{
-    catalogs::Catalogs, inbox::Inbox, outbox::Outbox, peers::Peers, progress::Progress,
+    catalogs::Catalogs, inbox::Inbox, metrics::Metrics, outbox::Outbox, peers::Peers,
+    progress::Progress,
 };
 use herald_schemas::topics::Topics;
 use herald_stages::{Settings, snapshot::Snapshot};
@@ -42,7 +49,7 @@ use poem::{
     Endpoint, EndpointExt, IntoResponse, Request, Response, Route, Server,
     endpoint::make_sync,
     get,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     listener::TcpAcceptor,
     web::{Data, Json},
 };
@@ -50,9 +57,16 @@ use poem_openapi::{OpenApiService, ServerObject, Tags};
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
 
+pub use admin::{Admin, serve_admin};
+pub use health::Readiness;
 pub use keys::Keys;
 
-use crate::{body::MaxBody, fault::Fault, methods::Methods};
+use crate::{
+    body::MaxBody,
+    fault::Fault,
+    methods::Methods,
+    requests::{Requests, route_of},
+};
 
 /// How old the catalog that a request is checked against may be.
 const CATALOG_AGE: Duration = Duration::from_millis(50);
@@ -90,6 +104,8 @@ pub struct Api {
     pub topics: Topics,
     /// How long an idempotency key is kept.
     pub keys_kept: Duration,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Api {
@@ -221,25 +237,35 @@ pub async fn serve(
 ) -> io::Result<()> {
     let service = service();
     let methods = Methods::of(&service.spec(), PREFIX);
+    let readiness = Readiness::of_stages(Vec::new(), Arc::clone(&api.metrics)).and_api(&api);
+    let requests = Requests::new(api.metrics.registry())?;
     let app = Route::new()
         .at("/healthz", get(health::alive))
         .at("/readyz", get(health::ready))
         .at("/openapi.json", get(document()))
         .nest("/swagger", service.swagger_ui())
         .nest(PREFIX, service)
+        .data(readiness)
         .data(MaxBody(api.max_body_bytes))
         .data(api);
+    let answered = Answered {
+        methods,
+        requests: Some(requests),
+        ..Answered::new(app, ANSWER_WITHIN)
+    };
+    answer_on(listener, answered, shutdown, STOP_WITHIN).await
+}
+
+/// Answers on a port until `shutdown` resolves; what is being answered then has `stop_within`.
+async fn answer_on(
+    listener: TcpListener,
+    app: impl Endpoint + 'static,
+    shutdown: impl Future<Output = ()>,
+    stop_within: Duration,
+) -> io::Result<()> {
     Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
         .idle_timeout(SILENT_FOR)
-        .run_with_graceful_shutdown(
-            Answered {
-                by: app,
-                methods,
-                within: ANSWER_WITHIN,
-            },
-            shutdown,
-            Some(STOP_WITHIN),
-        )
+        .run_with_graceful_shutdown(app, shutdown, Some(stop_within))
         .await
 }
 
@@ -249,21 +275,32 @@ pub async fn serve_waiting(
     listener: TcpListener,
     ready: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let waiting = make_sync(|_| Fault::unavailable("Waiting for other servers.").into_response());
+    let waiting = make_sync(|_| health::waiting());
     let app = Route::new()
         .at("/healthz", get(health::alive))
         .at("/*path", waiting);
-    Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?)
-        .idle_timeout(SILENT_FOR)
-        .run_with_graceful_shutdown(app, ready, Some(Duration::ZERO))
-        .await
+    answer_on(listener, app, ready, Duration::ZERO).await
 }
 
 /// Answers in time, and in JSON what the framework would answer by itself.
 struct Answered<E> {
     by: E,
+    /// Without any, each path is for reading only.
     methods: Methods,
     within: Duration,
+    /// Where they are counted, if they are.
+    requests: Option<Requests>,
+}
+
+impl<E> Answered<E> {
+    fn new(by: E, within: Duration) -> Self {
+        Self {
+            by,
+            methods: Methods::default(),
+            within,
+            requests: None,
+        }
+    }
 }
 
 impl<E: Endpoint> Endpoint for Answered<E> {
@@ -271,39 +308,51 @@ impl<E: Endpoint> Endpoint for Answered<E> {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let Ok(answer) = timeout(self.within, self.by.call(request)).await else {
-            tracing::warn!(%method, path, "request not answered in time");
-            let text = "The request took too long; it may have been carried out.";
-            return Ok(Fault::unavailable(text).into_response());
-        };
-        let error = match answer {
-            Ok(answer) => return Ok(answer.into_response()),
-            Err(error) if error.is_from_response() => return Ok(error.into_response()),
-            Err(error) => error,
-        };
-        let status = error.status();
-        let message = match status {
-            StatusCode::UNAUTHORIZED => "Unauthorized".to_owned(),
-            StatusCode::NOT_FOUND => format!("The route {path} could not be found."),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                format!("The {method} method is not supported for route {path}.")
-            }
-            status if status.is_client_error() => error.to_string(),
-            _ => {
-                tracing::error!(%error, %method, path, "request failed");
-                "Server Error".to_owned()
+        let since = Instant::now();
+        let answer = timeout(self.within, self.by.call(request)).await;
+        let answer = answer.map(|answer| answer.map(IntoResponse::into_response));
+        let route = answer.as_ref().ok().and_then(route_of);
+        let mut answer = match answer {
+            Ok(answer) => answer.unwrap_or_else(|error| in_json(error, &method, &path)),
+            Err(_) => {
+                tracing::warn!(%method, path, "request not answered in time");
+                let text = "The request took too long; it may have been carried out.";
+                Fault::unavailable(text).into_response()
             }
         };
-        let mut answer = Json(json!({ "message": message }))
-            .with_status(status)
-            .into_response();
-        if status == StatusCode::METHOD_NOT_ALLOWED
+        if answer.status() == StatusCode::METHOD_NOT_ALLOWED
             && let Ok(allowed) = self.methods.allowed(&path).parse()
         {
             answer.headers_mut().insert(header::ALLOW, allowed);
         }
+        if let Some(requests) = &self.requests {
+            requests.note(&method, route.as_ref(), answer.status(), since.elapsed());
+        }
         Ok(answer)
     }
+}
+
+/// What the framework, or one of our own answers, says by way of an error.
+fn in_json(error: poem::Error, method: &Method, path: &str) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    let status = error.status();
+    let message = match status {
+        StatusCode::UNAUTHORIZED => "Unauthorized".to_owned(),
+        StatusCode::NOT_FOUND => format!("The route {path} could not be found."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            format!("The {method} method is not supported for route {path}.")
+        }
+        status if status.is_client_error() => error.to_string(),
+        _ => {
+            tracing::error!(%error, %method, path, "request failed");
+            "Server Error".to_owned()
+        }
+    };
+    Json(json!({ "message": message }))
+        .with_status(status)
+        .into_response()
 }
 
 /// The parts of the process, as handlers take them.
@@ -319,11 +368,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_takes_too_long_is_answered_all_the_same() {
-        let answered = Answered {
-            by: make(|_| pending::<Response>()),
-            methods: Methods::of("", ""),
-            within: Duration::from_millis(10),
-        };
+        let never = make(|_| pending::<Response>());
+        let answered = Answered::new(never, Duration::from_millis(10));
         let answer = answered.get_response(Request::default()).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.headers()["retry-after"], "1");

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 /// The methods of each path of the document.
+#[derive(Default)]
 pub(crate) struct Methods(Vec<(Vec<String>, String)>);
 
 impl Methods {

@@ -59,11 +59,12 @@ pub(crate) struct Outside {
     settings: Arc<Settings>,
     topics: Vec<Topic>,
     layout: Layout,
+    metrics: Arc<Metrics>,
 }
 
 impl Outside {
     /// Opens what the settings name.
-    pub(crate) fn connect(config: &Config) -> Result<Self> {
+    pub(crate) fn connect(config: &Config, metrics: Arc<Metrics>) -> Result<Self> {
         let settings = settings(config)?;
         let names = Topics::new(config.topics.prefix.clone());
         let topics = topics(
@@ -80,8 +81,8 @@ impl Outside {
         };
         let registry = registry(config)?;
         let providers = providers(config)?;
-        let broker = broker(config)?;
-        let store = store(config)?;
+        let broker = broker(config, &metrics)?;
+        let store = store(config, &metrics)?;
         Ok(Self {
             broker,
             store,
@@ -91,6 +92,7 @@ impl Outside {
             settings,
             topics,
             layout,
+            metrics,
         })
     }
 
@@ -174,7 +176,6 @@ impl Outside {
             providers: Arc::new(ArcSwap::from_pointee(providers)),
             provider_urls,
             inbox: Inbox::new(codec, self.registry.clone()),
-            metrics: Metrics::new()?,
             outside: self,
             outbox,
             catalogs,
@@ -196,7 +197,6 @@ pub(crate) struct Inside {
     providers: Arc<ArcSwap<Providers>>,
     /// Where operators wanted the provider webhook at the start.
     provider_urls: Option<ProviderUrls>,
-    metrics: Arc<Metrics>,
     /// Tells this process from all others, in claims.
     name: Arc<str>,
     peers: Arc<Peers>,
@@ -212,6 +212,11 @@ impl Inside {
     /// Who carries what.
     pub(crate) fn providers(&self) -> Arc<Providers> {
         self.providers.load_full()
+    }
+
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.outside.metrics)
     }
 
     /// The REST API.
@@ -232,6 +237,7 @@ impl Inside {
             max_body_bytes: config.api.max_body_bytes,
             topics: self.outside.names.clone(),
             keys_kept: config.api.idempotency_ttl.0,
+            metrics: self.metrics(),
         }
     }
 
@@ -278,7 +284,7 @@ impl Inside {
             catalogs: Arc::clone(&self.catalogs),
             settings: Arc::clone(&self.outside.settings),
             providers: Arc::clone(&self.providers),
-            metrics: Arc::clone(&self.metrics),
+            metrics: self.metrics(),
             name: self.name.clone(),
             max_calls: config.delivery.max_calls,
             limits: limits(config),
@@ -337,10 +343,14 @@ fn settings(config: &Config) -> Result<Arc<Settings>> {
     }))
 }
 
-fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
+fn broker(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Broker>> {
     let settings = &config.broker;
     let brokers = match &settings.url {
-        BrokerUrl::Embedded(directory) => return Ok(EmbeddedBroker::open(directory)?),
+        BrokerUrl::Embedded(directory) => {
+            let broker = EmbeddedBroker::open(directory)?;
+            metrics.registry().register(broker.round_trips())?;
+            return Ok(broker);
+        }
         BrokerUrl::Kafka(brokers) => brokers.clone(),
     };
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -354,19 +364,25 @@ fn broker(config: &Config) -> Result<Arc<dyn Broker>> {
         user: settings.user.clone(),
         password: settings.password.reveal().to_owned(),
     });
-    Ok(Arc::new(KafkaBroker::connect(KafkaSettings {
+    let broker = KafkaBroker::connect(KafkaSettings {
         brokers,
         tls,
         sasl,
         replication_factor: settings.replication_factor,
         session_timeout: settings.session_timeout.0,
-    })?))
+    })?;
+    metrics.registry().register(broker.round_trips())?;
+    Ok(Arc::new(broker))
 }
 
-fn store(config: &Config) -> Result<Arc<dyn Store>> {
+fn store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>> {
     let settings = &config.store;
     let (nodes, keyspace) = match &settings.url {
-        StoreUrl::Sqlite(file) => return Ok(Arc::new(SqliteStore::open(file)?)),
+        StoreUrl::Sqlite(file) => {
+            let store = SqliteStore::open(file)?;
+            metrics.registry().register(store.round_trips())?;
+            return Ok(Arc::new(store));
+        }
         StoreUrl::Scylla { nodes, keyspace } => (nodes.clone(), keyspace.clone()),
     };
     let login = (!settings.user.is_empty()).then(|| {
@@ -376,13 +392,15 @@ fn store(config: &Config) -> Result<Arc<dyn Store>> {
     let tls = settings.tls.then(|| scylla::Tls {
         ca: (!settings.tls_ca.is_empty()).then(|| settings.tls_ca.clone()),
     });
-    Ok(Arc::new(ScyllaStore::new(ScyllaSettings {
+    let store = ScyllaStore::new(ScyllaSettings {
         nodes,
         keyspace,
         login,
         tls,
         replication_factor: settings.replication_factor,
-    })?))
+    })?;
+    metrics.registry().register(store.round_trips())?;
+    Ok(Arc::new(store))
 }
 
 fn registry(config: &Config) -> Result<Option<Arc<Registry>>> {

@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use herald_api::{Admin, Readiness};
 use herald_runtime::{
+    metrics::Metrics,
     stage::Stage,
     worker::{Serves, Shutdown, now},
 };
@@ -22,6 +24,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
+    admin,
     assemble::{Inside, Outside},
     config::{BrokerUrl, Config, Secret, StoreUrl},
     providers::described,
@@ -52,8 +55,10 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
         config.api.keys = vec![Secret::new(DEV_KEY)];
     }
     // Opened first: it is what a second process on the same directory fails by.
-    let outside = Outside::connect(&config)?;
+    let metrics = Metrics::new()?;
+    let outside = Outside::connect(&config, Arc::clone(&metrics))?;
     let listener = bind(&config, listen).await?;
+    let admin = admin::open(&config, &metrics).await?;
     outside.set_up().await?;
     let inside = outside.inside(&config).await?;
     let address = listener.local_addr()?;
@@ -63,13 +68,14 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
         warn!("anybody who reaches {address} can send, by the key {DEV_KEY}: set API_KEYS");
     }
     let stages = Stage::ALL.to_vec();
-    serve(&config, inside, Some(listener), stages, Serves::default()).await
+    let all = Serves::default();
+    serve(&config, inside, admin, Some(listener), stages, all).await
 }
 
 /// `herald setup`
 pub(crate) async fn setup(config: &Config) -> Result<()> {
     let set_up = async {
-        Outside::connect(config)?.set_up().await?;
+        Outside::connect(config, Metrics::new()?)?.set_up().await?;
         println!("Topics, tables and schemas are as they must be.");
         Ok(())
     };
@@ -81,12 +87,14 @@ pub(crate) async fn setup(config: &Config) -> Result<()> {
 /// `herald api`
 pub(crate) async fn api(config: Config, listen: Option<SocketAddr>) -> Result<()> {
     let listener = bind(&config, listen).await?.into_std()?;
+    let metrics = Metrics::new()?;
+    let admin = admin::open(&config, &metrics).await?;
     let waiting = TcpListener::from_std(listener.try_clone()?)?;
     let (is_ready, ready) = oneshot::channel::<()>();
     let waiting = tokio::spawn(herald_api::serve_waiting(waiting, async {
         let _ = ready.await;
     }));
-    let started = unless_stopped(start(&config)).await;
+    let started = unless_stopped(start(&config, metrics)).await;
     drop(is_ready);
     waiting.await?.context("the API")?;
     let Some(inside) = started else {
@@ -99,7 +107,7 @@ pub(crate) async fn api(config: Config, listen: Option<SocketAddr>) -> Result<()
     let listener = TcpListener::from_std(listener)?;
     info!(address = %listener.local_addr()?, "API ready");
     let nothing = Serves::default();
-    serve(&config, inside, Some(listener), Vec::new(), nothing).await
+    serve(&config, inside, admin, Some(listener), Vec::new(), nothing).await
 }
 
 /// `herald worker`
@@ -109,14 +117,16 @@ pub(crate) async fn worker(config: Config, stages: Vec<Stage>, serves: Serves) -
     } else {
         stages
     };
-    let Some(inside) = unless_stopped(start(&config)).await else {
+    let metrics = Metrics::new()?;
+    let admin = admin::open(&config, &metrics).await?;
+    let Some(inside) = unless_stopped(start(&config, metrics)).await else {
         return Ok(());
     };
-    serve(&config, inside?, None, stages, serves).await
+    serve(&config, inside?, admin, None, stages, serves).await
 }
 
-async fn start(config: &Config) -> Result<Inside> {
-    Outside::connect(config)?.inside(config).await
+async fn start(config: &Config, metrics: Arc<Metrics>) -> Result<Inside> {
+    Outside::connect(config, metrics)?.inside(config).await
 }
 
 async fn bind(config: &Config, listen: Option<SocketAddr>) -> Result<TcpListener> {
@@ -130,6 +140,7 @@ async fn bind(config: &Config, listen: Option<SocketAddr>) -> Result<TcpListener
 async fn serve(
     config: &Config,
     inside: Inside,
+    admin: Admin,
     listener: Option<TcpListener>,
     stages: Vec<Stage>,
     serves: Serves,
@@ -141,6 +152,11 @@ async fn serve(
         tokio::spawn(async move { catalogs.keep_fresh(CATALOG_INTERVAL).await }),
         tokio::spawn(expire(store)),
     ];
+    let readiness = Readiness::of_stages(stages.clone(), inside.metrics());
+    admin.started(match &listener {
+        Some(_) => readiness.and_api(&inside.api(config)),
+        None => readiness,
+    });
     let api = async {
         let Some(listener) = listener else {
             return Ok(());
@@ -227,6 +243,10 @@ fn welcome(config: &Config, address: SocketAddr, data: &Path, carried: &str) {
         ip => ip,
     };
     let base = format!("http://{}", SocketAddr::new(host, address.port()));
+    let metrics = match config.admin.listen.0 {
+        None => "not shown (HERALD_ADMIN_LISTEN: where)".to_owned(),
+        Some(address) => format!("http://{address}/metrics"),
+    };
     let text = format!(
         r#"Herald is ready.
 
@@ -234,6 +254,7 @@ fn welcome(config: &Config, address: SocketAddr, data: &Path, carried: &str) {
   Swagger   {base}/swagger
   API key   {key}
   Messages  {carried} (the log is here; elsewhere: [channels], see herald config)
+  Metrics   {metrics}
   Data      {}
 
 A first notification:

@@ -1,5 +1,6 @@
 //! The binary: reads the configuration and wires the parts together. Nothing is decided here.
 
+mod admin;
 mod assemble;
 mod commands;
 mod config;

@@ -24,6 +24,7 @@ use herald_schemas::{
     words::UnknownWord,
 };
 
+use herald_telemetry::RoundTrips;
 pub use layout::Layout;
 
 /// What can go wrong with the store itself.
@@ -521,6 +522,16 @@ impl Totals {
             Cell::Tally(tally) => self.tallies.push((tally, number)),
         }
     }
+}
+
+/// How long the store takes, empty. Both implementations time what they have one place for: single
+/// statements and batches, not the methods that are made of them.
+fn round_trips() -> Result<RoundTrips, StoreError> {
+    RoundTrips::new(
+        "herald_store_round_trip_seconds",
+        "How long one read, write or conditional write of the store took.",
+    )
+    .map_err(|error| StoreError::Fatal(error.to_string()))
 }
 
 /// The time, for what is to live from now on.

@@ -112,6 +112,18 @@ impl Client {
         })
     }
 
+    /// GET of what is no JSON, and is there.
+    ///
+    /// # Panics
+    ///
+    /// When no answer comes, or one that is no success.
+    pub async fn text(&self, path: &str) -> String {
+        let url = format!("{}{path}", self.base);
+        let answer = self.http.get(&url).send().await.expect(&url);
+        let answer = answer.error_for_status().expect("a success");
+        answer.text().await.expect("a text")
+    }
+
     /// GET.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, "").await

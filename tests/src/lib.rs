@@ -5,12 +5,14 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod client;
+mod exposition;
 mod fetched;
 mod forwarder;
 mod provider;
 mod system;
 
 pub use client::{Answer, Client};
+pub use exposition::Exposition;
 pub use fetched::{npm_package, python, python_of, python_script};
 pub use forwarder::Forwarder;
 pub use herald_test_servers::process::Process;

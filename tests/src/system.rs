@@ -20,6 +20,7 @@ use crate::{Client, Provider, SOON, skip};
 
 /// The key that every system of the tests takes.
 pub const KEY: &str = "test-key";
+const ADMIN_LISTEN: &str = "HERALD_ADMIN_LISTEN";
 /// How long `herald` may take to end when it is asked to: what its users are promised.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -110,6 +111,8 @@ pub fn herald() -> Command {
             command.env(name, value);
         }
     }
+    // Many run at once: those that are to show their metrics are told where.
+    command.env(ADMIN_LISTEN, "");
     command
 }
 
@@ -117,6 +120,8 @@ pub fn herald() -> Command {
 pub struct System {
     engine: Engine,
     address: String,
+    /// The admin ports: of the process that has the API in it, and of the worker.
+    admin: [String; 2],
     settings: Vec<(String, String)>,
     // Before `directory`: they end before their data is taken away.
     processes: Vec<Process>,
@@ -172,7 +177,8 @@ impl System {
         }
         let mut system = Self {
             engine: engine.clone(),
-            address: format!("127.0.0.1:{}", free_port()),
+            address: free_address(),
+            admin: [free_address(), free_address()],
             settings: all,
             processes: Vec::new(),
             directory,
@@ -202,7 +208,10 @@ impl System {
     pub fn launch(&mut self) {
         self.processes = match self.engine {
             Engine::Embedded => vec![self.spawn_api()],
-            Engine::Real(_) => vec![self.spawn_api(), self.spawn("worker", &["worker"])],
+            Engine::Real(_) => vec![
+                self.spawn_api(),
+                self.spawn_showing(&self.admin[1], "worker", &["worker"]),
+            ],
         };
         self.stopped = false;
     }
@@ -212,9 +221,13 @@ impl System {
         match self.engine {
             Engine::Embedded => {
                 let data = self.data().display().to_string();
-                self.spawn("dev", &["dev", "--data", &data, "--listen", &self.address])
+                let arguments = ["dev", "--data", &data, "--listen", &self.address];
+                self.spawn_showing(&self.admin[0], "dev", &arguments)
             }
-            Engine::Real(_) => self.spawn("api", &["api", "--listen", &self.address]),
+            Engine::Real(_) => {
+                let arguments = ["api", "--listen", &self.address];
+                self.spawn_showing(&self.admin[0], "api", &arguments)
+            }
         }
     }
 
@@ -292,6 +305,21 @@ impl System {
     /// Where its API is, `host:port`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The admin port of the process that has the API in it, `host:port`.
+    pub fn admin_address(&self) -> &str {
+        &self.admin[0]
+    }
+
+    /// Clients of the admin ports: of the one process, or of API and worker.
+    pub fn admin(&self) -> Vec<Client> {
+        let processes = match self.engine {
+            Engine::Embedded => 1,
+            Engine::Real(_) => 2,
+        };
+        let addresses = self.admin.iter().take(processes);
+        addresses.map(|address| Client::new(address, "")).collect()
     }
 
     /// A client of its API.
@@ -373,12 +401,22 @@ impl System {
     ///
     /// When it does not start.
     pub fn spawn(&self, name: &str, arguments: &[&str]) -> Process {
+        self.spawn_showing("", name, arguments)
+    }
+
+    /// As [`System::spawn`], with an admin port.
+    fn spawn_showing(&self, admin: &str, name: &str, arguments: &[&str]) -> Process {
         let mut command = herald();
         command.args(arguments).current_dir(self.directory.path());
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.env(ADMIN_LISTEN, admin);
         let log = self.directory.path().join(format!("{name}.log"));
         Process::spawn(&format!("herald {name}"), command, &log).expect("herald starts")
     }
+}
+
+fn free_address() -> String {
+    format!("127.0.0.1:{}", free_port())
 }
 
 impl Servers {

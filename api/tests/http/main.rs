@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accepted;
+mod admin;
 mod api_keys;
 mod catalog;
 mod engines;

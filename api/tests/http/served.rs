@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use herald_api::{Api, Keys, serve};
 use herald_broker::{Broker, Producer};
 use herald_runtime::{
-    catalogs::Catalogs, inbox::Inbox, outbox::Outbox, peers::Peers, progress::Progress,
+    catalogs::Catalogs, inbox::Inbox, metrics::Metrics, outbox::Outbox, peers::Peers,
+    progress::Progress,
 };
 use herald_schemas::{
     codec::{Codec, Framing},
@@ -31,6 +32,7 @@ const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Served {
     pub(crate) address: String,
     pub(crate) engines: Arc<Engines>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) server: JoinHandle<std::io::Result<()>>,
 }
@@ -58,6 +60,7 @@ impl Served {
         let store = Arc::clone(&engines.store) as Arc<dyn Store>;
         let broker = Arc::clone(&engines.broker) as Arc<dyn Broker>;
         let producer = Arc::clone(&engines.producer) as Arc<dyn Producer>;
+        let metrics = Metrics::new().unwrap();
         let codec = Codec::new(&Framing::SingleObject).unwrap();
         let api = Api {
             inbox: Inbox::new(codec.clone(), None),
@@ -72,6 +75,7 @@ impl Served {
             max_body_bytes: MAX_BODY,
             topics: Topics::default(),
             keys_kept: Duration::from_secs(86_400),
+            metrics: Arc::clone(&metrics),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -82,6 +86,7 @@ impl Served {
         Self {
             address,
             engines,
+            metrics,
             stop,
             server,
         }
@@ -89,20 +94,7 @@ impl Served {
 
     /// Sends a request as it is written, and reads until the connection ends.
     pub(crate) async fn raw(&self, request: &[u8]) -> Answer {
-        let exchange = async {
-            let mut stream = TcpStream::connect(&self.address).await.unwrap();
-            stream.write_all(request).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let answer = timeout(SOON, exchange).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        Answer {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: head.to_ascii_lowercase(),
-            body: serde_json::from_str(body).unwrap_or(Value::Null),
-        }
+        exchange(&self.address, request).await
     }
 
     /// Sends a request with a good key; `headers` are lines of their own.
@@ -134,6 +126,24 @@ impl Served {
     pub(crate) async fn template(&self, name: &str) -> String {
         let template = json!({ "name": name, "channel": "log", "content": "Order {{id}}" });
         self.make("/api/v1/templates", template).await
+    }
+}
+
+/// Sends a request as it is written to an address, and reads until the connection ends.
+pub(crate) async fn exchange(address: &str, request: &[u8]) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = timeout(SOON, exchange).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Answer {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_ascii_lowercase(),
+        body: serde_json::from_str(body).unwrap_or(Value::Null),
     }
 }
 

@@ -15,13 +15,14 @@ use serde::Deserialize;
 
 pub(crate) use herald_channels::Secret;
 pub(crate) use layers::DEFAULTS;
-pub(crate) use text::{BrokerUrl, Span, StoreUrl};
+pub(crate) use text::{BrokerUrl, Listen, Span, StoreUrl};
 
 /// All settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) api: Api,
+    pub(crate) admin: Admin,
     pub(crate) broker: Broker,
     pub(crate) store: Store,
     pub(crate) schema_registry: SchemaRegistry,
@@ -50,6 +51,12 @@ pub(crate) struct Api {
     pub(crate) rate_limit_per_minute: u32,
     pub(crate) max_body_bytes: usize,
     pub(crate) idempotency_ttl: Span,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    pub(crate) listen: Listen,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -415,6 +422,7 @@ fn typed(table: toml::Table) -> Result<Config> {
     }
     Ok(Config {
         api: section(&table, "api")?,
+        admin: section(&table, "admin")?,
         broker: section(&table, "broker")?,
         store: section(&table, "store")?,
         schema_registry: section(&table, "schema_registry")?,

@@ -1,6 +1,6 @@
 //! Settings that are texts with a form of their own: times and addresses.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -28,6 +28,22 @@ impl FromStr for Span {
             .filter(|ms| *ms < 1 << 45)
             .ok_or_else(wrong)?;
         Ok(Self(Duration::from_millis(ms)))
+    }
+}
+
+/// Where something listens; an empty text: nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let wrong = |_| format!("{text:?} is no address: expected IP:port, or nothing for none");
+        Ok(Self(Some(text.parse().map_err(wrong)?)))
     }
 }
 
@@ -133,7 +149,7 @@ macro_rules! deserialize_from_text {
     )+};
 }
 
-deserialize_from_text!(Span, BrokerUrl, StoreUrl);
+deserialize_from_text!(Span, Listen, BrokerUrl, StoreUrl);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,6 +183,14 @@ mod tests {
         ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn where_to_listen_may_be_nowhere() {
+        assert_eq!("".parse(), Ok(Listen(None)));
+        let address = "127.0.0.1:9464".parse().unwrap();
+        assert_eq!("127.0.0.1:9464".parse(), Ok(Listen(Some(address))));
+        assert!("9464".parse::<Listen>().unwrap_err().contains("IP:port"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod types;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use herald_telemetry::RoundTrips;
 
 pub use types::{
     Header, Offsets, Outgoing, Partition, Position, Record, Revocation, Start, Subscription,
@@ -59,6 +60,16 @@ pub enum BrokerError {
     /// Wrong settings, a broken file: trying again will not help.
     #[error("broker: {0}")]
     Fatal(String),
+}
+
+/// How long the broker takes, empty. Both implementations time what they wait for: a batch from
+/// when it is handed over until the last of its records is acked, and each question.
+fn round_trips() -> Result<RoundTrips, BrokerError> {
+    RoundTrips::new(
+        "herald_broker_round_trip_seconds",
+        "How long the broker took to ack a batch, or to answer a question.",
+    )
+    .map_err(|error| BrokerError::Fatal(error.to_string()))
 }
 
 /// The positions of a batch, in its order, once every record of it is acked.

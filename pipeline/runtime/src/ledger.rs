@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use herald_broker::{Offsets, Partition, Record};
+use herald_schemas::ids::UnixMs;
 
 /// Where to go on once all of these are done: without a ledger, by stages that finish a batch before
 /// they take the next.
@@ -26,8 +27,8 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Default)]
 struct Track {
-    /// In the order taken, which is the order of offsets; true once completed.
-    open: VecDeque<(i64, bool)>,
+    /// In the order taken, which is the order of offsets.
+    open: VecDeque<Open>,
     /// How many of `open` are not completed.
     unfinished: usize,
     /// Where to go on; none until the first contiguous completion.
@@ -36,20 +37,32 @@ struct Track {
     moved: bool,
 }
 
+#[derive(Debug)]
+struct Open {
+    offset: i64,
+    /// Since when it waits.
+    since: UnixMs,
+    completed: bool,
+}
+
 impl Ledger {
     /// Notes that a record is now in hand. Offsets of a partition are taken in rising order; one
     /// that is not above the last one taken, as after a seek back, starts the partition anew.
-    pub(crate) fn take(&mut self, partition: &Partition, offset: i64) {
+    pub(crate) fn take(&mut self, partition: &Partition, offset: i64, since: UnixMs) {
         if !self.tracks.contains_key(partition) {
             self.tracks.insert(partition.clone(), Track::default());
         }
         let Some(track) = self.tracks.get_mut(partition) else {
             return;
         };
-        if track.open.back().is_some_and(|(last, _)| offset <= *last) {
+        if track.open.back().is_some_and(|last| offset <= last.offset) {
             *track = Track::default();
         }
-        track.open.push_back((offset, false));
+        track.open.push_back(Open {
+            offset,
+            since,
+            completed: false,
+        });
         track.unfinished += 1;
     }
 
@@ -59,19 +72,15 @@ impl Ledger {
         let Some(track) = self.tracks.get_mut(partition) else {
             return;
         };
-        let Ok(index) = track
-            .open
-            .binary_search_by_key(&offset, |(offset, _)| *offset)
-        else {
+        let Ok(index) = track.open.binary_search_by_key(&offset, |open| open.offset) else {
             return;
         };
-        if std::mem::replace(&mut track.open[index].1, true) {
+        if std::mem::replace(&mut track.open[index].completed, true) {
             return;
         }
         track.unfinished -= 1;
-        while let Some((offset, true)) = track.open.front().copied() {
-            track.open.pop_front();
-            track.frontier = Some(offset + 1);
+        while let Some(done) = track.open.pop_front_if(|first| first.completed) {
+            track.frontier = Some(done.offset + 1);
             track.moved = true;
         }
     }
@@ -90,6 +99,12 @@ impl Ledger {
     /// How many records are in hand and not done.
     pub(crate) fn unfinished_in_all(&self) -> usize {
         self.tracks.values().map(|track| track.unfinished).sum()
+    }
+
+    /// Since when the oldest record in hand waits: one of those that hold a frontier up.
+    pub(crate) fn oldest(&self) -> Option<UnixMs> {
+        let first = self.tracks.values().filter_map(|track| track.open.front());
+        first.map(|open| open.since).min()
     }
 
     /// Forgets partitions that are another member's now.
@@ -113,7 +128,7 @@ mod tests {
     fn the_frontier_stops_at_a_gap_and_jumps_when_it_closes() {
         let mut ledger = Ledger::default();
         for offset in [10, 11, 15] {
-            ledger.take(&p(0), offset);
+            ledger.take(&p(0), offset, 0);
         }
         ledger.complete(&p(0), 11);
         ledger.complete(&p(0), 15);
@@ -127,20 +142,35 @@ mod tests {
     #[test]
     fn completing_what_was_forgotten_changes_nothing() {
         let mut ledger = Ledger::default();
-        ledger.take(&p(0), 1);
+        ledger.take(&p(0), 1, 0);
         ledger.forget(&[p(0)]);
         ledger.complete(&p(0), 1);
         assert!(ledger.frontier().is_empty());
-        ledger.take(&p(0), 1);
+        ledger.take(&p(0), 1, 0);
         assert_eq!(ledger.unfinished_in_all(), 1);
+    }
+
+    #[test]
+    fn what_waits_longest_is_the_oldest_of_the_first_in_hand_of_each_partition() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.oldest(), None);
+        for (partition, offset, since) in [(0, 1, 500), (0, 2, 700), (1, 9, 600)] {
+            ledger.take(&p(partition), offset, since);
+        }
+        ledger.complete(&p(0), 2);
+        assert_eq!(ledger.oldest(), Some(500));
+        ledger.complete(&p(0), 1);
+        assert_eq!(ledger.oldest(), Some(600));
+        ledger.forget(&[p(1)]);
+        assert_eq!(ledger.oldest(), None);
     }
 
     #[test]
     fn a_seek_back_starts_the_partition_anew() {
         let mut ledger = Ledger::default();
-        ledger.take(&p(0), 1);
-        ledger.take(&p(0), 2);
-        ledger.take(&p(0), 1);
+        ledger.take(&p(0), 1, 0);
+        ledger.take(&p(0), 2, 0);
+        ledger.take(&p(0), 1, 0);
         ledger.complete(&p(0), 1);
         assert_eq!(ledger.frontier(), Offsets::from([(p(0), 2)]));
     }
@@ -179,7 +209,7 @@ mod tests {
             for (partition, index) in order {
                 // A record is taken before it is completed, and so are some of those behind it.
                 while taken[partition] < (index + lead).min(offsets[partition].len()) {
-                    ledger.take(&p(partition as i32), offsets[partition][taken[partition]]);
+                    ledger.take(&p(partition as i32), offsets[partition][taken[partition]], 0);
                     taken[partition] += 1;
                 }
                 ledger.complete(&p(partition as i32), offsets[partition][index]);

@@ -17,6 +17,7 @@ pub mod catalogs;
 mod complaints;
 mod deliver;
 pub mod inbox;
+mod lag;
 mod ledger;
 pub mod limits;
 mod materialize;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use herald_broker::{Consumer, Partition, Record, Revocation, Start, Subscription, Turn};
+use herald_broker::{Consumer, Partition, Record, Revocation, Turn};
 use herald_schemas::{
     ids::{DeadLetterId, EventId, NotificationId},
     records::{BatchAccepted, DeadLetter, Event, EventMatched, StatusChanged},
@@ -24,6 +24,7 @@ use tracing::error;
 
 use crate::{
     inbox::is_too_large,
+    lag::{Unread, oldest},
     ledger::frontier,
     stage::Stage,
     worker::{Shutdown, StageError, Worker},
@@ -37,22 +38,19 @@ const PARTITIONS_AT_ONCE: usize = 4;
 /// Runs the stage until shutdown is asked for.
 pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageError> {
     let topics = &worker.topics;
-    let what = Subscription {
-        group: Some(topics.group(Stage::Materialize.as_str())),
-        topics: vec![
-            topics.status(),
-            topics.events(),
-            topics.matches(),
-            topics.batches(),
-            topics.dead_letters(),
-        ],
-        start: Start::Earliest,
-        max_batch: MAX_BATCH,
-    };
-    let mut consumer = worker.broker.subscribe(what).await?;
+    let names = vec![
+        topics.status(),
+        topics.events(),
+        topics.matches(),
+        topics.batches(),
+        topics.dead_letters(),
+    ];
+    let subscribed = worker.subscribe(Stage::Materialize, names, MAX_BATCH);
+    let mut consumer = subscribed.await?;
     let mut materializer = Materializer {
         worker,
         counted: HashMap::new(),
+        unread: Unread::new(Stage::Materialize),
     };
     let ended = materializer.run(consumer.as_mut(), shutdown).await;
     consumer.close().await;
@@ -63,6 +61,7 @@ struct Materializer {
     worker: Worker,
     /// For each partition that is ours the offset its counts are true for.
     counted: HashMap<Counted, i64>,
+    unread: Unread,
 }
 
 impl Materializer {
@@ -74,16 +73,27 @@ impl Materializer {
         while !shutdown.is_asked() {
             match consumer.next(IDLE_WAIT).await? {
                 Turn::Records(records) => {
-                    self.worker.metrics.read(Stage::Materialize, records.len());
+                    self.begin(&records);
                     let frontier = frontier(&records);
-                    self.write(records).await?;
+                    let stored = self.write(records).await?;
                     consumer.commit(&frontier);
+                    self.worker.metrics.stored(Stage::Materialize, stored);
+                    self.worker.metrics.holds(Stage::Materialize, 0);
                 }
                 Turn::Revoking(revocation) => self.let_go(&revocation),
-                Turn::Assigned(_) | Turn::Idle => {}
+                Turn::Idle => self.worker.metrics.caught_up(Stage::Materialize),
+                Turn::Assigned(_) => {}
             }
+            self.unread.look(consumer, &self.worker.metrics).await;
         }
         Ok(())
+    }
+
+    fn begin(&self, records: &[Record]) {
+        let metrics = &self.worker.metrics;
+        metrics.read(Stage::Materialize, records.len());
+        metrics.holds(Stage::Materialize, records.len());
+        metrics.lags(Stage::Materialize, oldest(records), false);
     }
 
     /// Every batch is finished before the next turn is asked for, so nothing is in hand here.
@@ -98,7 +108,8 @@ impl Materializer {
         }
     }
 
-    async fn write(&mut self, records: Vec<Record>) -> Result<(), StageError> {
+    /// Answers how many of them are in the store now: all but those that nobody can read.
+    async fn write(&mut self, records: Vec<Record>) -> Result<usize, StageError> {
         let topics = &self.worker.topics;
         let (status_topic, events_topic) = (topics.status(), topics.events());
         let (matches_topic, letters_topic) = (topics.matches(), topics.dead_letters());
@@ -136,6 +147,11 @@ impl Materializer {
                 partition.push((record.offset, letter));
             }
         }
+        let of_partitions = status
+            .values()
+            .map(Vec::len)
+            .chain(letters.values().map(Vec::len));
+        let stored = of_partitions.sum::<usize>() + events.len() + matches.len() + batches.len();
         let store = &self.worker.store;
         if !events.is_empty() {
             store.write_events(&events).await?;
@@ -149,7 +165,8 @@ impl Materializer {
         for (partition, letters) in letters {
             self.write_letters(partition, letters).await?;
         }
-        self.write_status(status).await
+        self.write_status(status).await?;
+        Ok(stored)
     }
 
     /// Our own records always decode. One that does not was put here by somebody else; match

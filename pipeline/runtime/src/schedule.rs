@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use herald_broker::{Consumer, Partition, Record, Start, Subscription, Turn};
+use herald_broker::{Consumer, Partition, Record, Turn};
 use herald_schemas::{
     ids::{NotificationId, UnixMs},
     records::NotificationRequested,
@@ -23,7 +23,9 @@ use tokio::time::Instant;
 
 use crate::{
     inbox::source,
+    lag::{Unread, oldest},
     ledger::frontier,
+    metrics::Written,
     stage::Stage,
     worker::{Shutdown, StageError, Worker, now},
 };
@@ -40,19 +42,16 @@ const NOTED_BEHIND_MS: i64 = 600_000;
 
 /// Runs the stage until shutdown is asked for.
 pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageError> {
-    let what = Subscription {
-        group: Some(worker.topics.group(Stage::Schedule.as_str())),
-        topics: vec![worker.topics.scheduled()],
-        start: Start::Earliest,
-        max_batch: MAX_BATCH,
-    };
-    let mut consumer = worker.broker.subscribe(what).await?;
+    let topics = vec![worker.topics.scheduled()];
+    let subscribed = worker.subscribe(Stage::Schedule, topics, MAX_BATCH);
+    let mut consumer = subscribed.await?;
     let mut scheduler = Scheduler {
         // One run of one worker: its own former runs are others, too.
         owner: format!("{}/{}", worker.name, NotificationId::random()),
         worker,
         shards: HashMap::new(),
         next_look: Instant::now(),
+        unread: Unread::new(Stage::Schedule),
     };
     let ended = scheduler.run(consumer.as_mut(), shutdown).await;
     consumer.close().await;
@@ -65,6 +64,7 @@ struct Scheduler {
     /// The shards that are ours.
     shards: HashMap<i32, Shard>,
     next_look: Instant,
+    unread: Unread,
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +83,7 @@ impl Scheduler {
     ) -> Result<(), StageError> {
         while !shutdown.is_asked() {
             let wait = self.next_look.saturating_duration_since(Instant::now());
+            let mut is_idle = false;
             match consumer.next(wait).await? {
                 Turn::Assigned(partitions) => self.own(&partitions).await?,
                 // Every batch is finished before the next turn is asked for.
@@ -93,22 +94,35 @@ impl Scheduler {
                 }
                 Turn::Records(records) => {
                     self.worker.metrics.read(Stage::Schedule, records.len());
+                    self.begin(records.len(), oldest(&records));
                     let frontier = frontier(&records);
                     self.take(records).await?;
                     consumer.commit(&frontier);
                 }
-                Turn::Idle => {}
+                Turn::Idle => is_idle = true,
             }
             if Instant::now() >= self.next_look {
                 // Where there is more, other turns come in between all the same.
-                let pause = match self.release_due().await? {
+                let more = self.release_due().await?;
+                is_idle &= !more;
+                let pause = match more {
                     true => Duration::ZERO,
                     false => LOOK_EVERY,
                 };
                 self.next_look = Instant::now() + pause;
             }
+            let metrics = &self.worker.metrics;
+            metrics.holds(Stage::Schedule, 0);
+            metrics.lags(Stage::Schedule, None, is_idle);
+            self.unread.look(consumer, metrics).await;
         }
         Ok(())
+    }
+
+    /// Tells of a batch, whether read or due, that is in hand until its turn ends.
+    fn begin(&self, records: usize, oldest: Option<UnixMs>) {
+        self.worker.metrics.holds(Stage::Schedule, records);
+        self.worker.metrics.lags(Stage::Schedule, oldest, false);
     }
 
     async fn own(&mut self, partitions: &[Partition]) -> Result<(), StageError> {
@@ -135,7 +149,6 @@ impl Scheduler {
             let request = match decoded.await? {
                 Ok(request) => request,
                 Err(error) => {
-                    self.worker.metrics.gave_up(Stage::Schedule, 1);
                     let stage = Stage::Schedule.as_str();
                     let letter = poison::undecodable(stage, &source, &error, now());
                     outputs.push(Output::DeadLetter(letter));
@@ -204,6 +217,7 @@ impl Scheduler {
             }
             return Ok(false);
         };
+        self.begin(due.len(), due.first().map(|row| row.send_at));
         let mut outputs = Vec::with_capacity(due.len() * 2);
         for row in &due {
             outputs.extend(self.due(row, now).await?);
@@ -242,8 +256,9 @@ impl Scheduler {
 
     async fn send(&self, outputs: &[Output]) -> Result<(), StageError> {
         if !outputs.is_empty() {
-            self.worker.metrics.written(Stage::Schedule, outputs.len());
             self.worker.outbox.send(outputs).await?;
+            let written = Written::of(outputs);
+            self.worker.metrics.wrote(Stage::Schedule, &written);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use herald_broker::{Acks, Consumer, Partition, Record, Revocation, Start, Subscription, Turn};
+use herald_broker::{Acks, Consumer, Partition, Record, Revocation, Turn};
 use herald_schemas::{
     codec::{AvroRecord, DecodeError},
     ids::UnixMs,
@@ -26,7 +26,9 @@ use tracing::warn;
 
 use crate::{
     inbox::{is_too_large, source},
+    lag::{Unread, since},
     ledger::Ledger,
+    metrics::Written,
     stage::Stage,
     worker::{DRAIN, Shutdown, StageError, Worker, now, until_ok},
 };
@@ -50,6 +52,11 @@ pub(crate) trait Transform: Send + Sync + 'static {
     const MAX_BATCH: usize;
 
     fn topics(&self, topics: &Topics, worker: &Worker) -> Vec<String>;
+
+    /// Since when a record waits for this stage.
+    fn since(&self, record: &Record, _: Option<&Self::Record>) -> UnixMs {
+        since(record)
+    }
 
     /// The catalog version that a record asks for; 0: the newest there is, none: it needs no catalog.
     fn wants(&self, record: &Self::Record) -> Option<i64>;
@@ -118,6 +125,12 @@ impl Transform for Retry {
         tiers.map(|tier| topics.retries(&tier.name)).collect()
     }
 
+    /// Not before it is due.
+    fn since(&self, record: &Record, delivery: Option<&DeliveryReady>) -> UnixMs {
+        let due = delivery.and_then(|delivery| delivery.due_at);
+        due.unwrap_or_else(|| since(record))
+    }
+
     fn wants(&self, _: &DeliveryReady) -> Option<i64> {
         None
     }
@@ -138,13 +151,8 @@ pub(crate) async fn run<T: Transform>(
     stage: T,
     shutdown: Shutdown,
 ) -> Result<(), StageError> {
-    let what = Subscription {
-        group: Some(worker.topics.group(T::STAGE.as_str())),
-        topics: stage.topics(&worker.topics, &worker),
-        start: Start::Earliest,
-        max_batch: T::MAX_BATCH,
-    };
-    let consumer = worker.broker.subscribe(what).await?;
+    let topics = stage.topics(&worker.topics, &worker);
+    let consumer = worker.subscribe(T::STAGE, topics, T::MAX_BATCH).await?;
     let mut runner = Runner {
         worker,
         stage,
@@ -152,6 +160,7 @@ pub(crate) async fn run<T: Transform>(
         ledger: Ledger::default(),
         in_flight: VecDeque::new(),
         held: HashMap::new(),
+        unread: Unread::new(T::STAGE),
     };
     let ended = runner.run(shutdown).await;
     // What is completed is committed even when something else failed.
@@ -167,12 +176,14 @@ struct Runner<T> {
     in_flight: VecDeque<Batch>,
     /// Partitions whose first record is not due yet: paused, with what was read of them.
     held: HashMap<Partition, Held>,
+    unread: Unread,
 }
 
 /// A batch on its way to the broker.
 struct Batch {
     acks: Acks,
     done: Vec<(Partition, i64)>,
+    written: Written,
 }
 
 struct Held {
@@ -184,13 +195,18 @@ impl<T: Transform> Runner<T> {
     async fn run(&mut self, shutdown: Shutdown) -> Result<(), StageError> {
         while !shutdown.is_asked() {
             let wait = self.wait();
+            let mut is_idle = false;
             match self.consumer.next(wait).await? {
                 Turn::Records(records) => self.handle(records).await?,
-                Turn::Assigned(_) | Turn::Idle => {}
+                Turn::Assigned(_) => {}
+                Turn::Idle => is_idle = true,
                 Turn::Revoking(revocation) => self.let_go(revocation).await?,
             }
             self.handle_due().await?;
             self.settle()?;
+            let (oldest, metrics) = (self.ledger.oldest(), &self.worker.metrics);
+            metrics.lags(T::STAGE, oldest, is_idle);
+            self.unread.look(self.consumer.as_mut(), metrics).await;
         }
         self.drain(DRAIN).await
     }
@@ -251,6 +267,12 @@ impl<T: Transform> Runner<T> {
         let wanted = decoded
             .iter()
             .filter_map(|(_, decoded)| self.stage.wants(decoded.as_ref().ok()?));
+        // Told before it is waited for what may take long.
+        let waits = decoded
+            .iter()
+            .map(|(record, decoded)| self.stage.since(record, decoded.as_ref().ok()));
+        let oldest = waits.chain(self.ledger.oldest()).min();
+        self.worker.metrics.lags(T::STAGE, oldest, false);
         let snapshot = snapshot(&self.worker, wanted).await;
         let mut outputs = Vec::with_capacity(decoded.len() * 2);
         let mut done = Vec::with_capacity(decoded.len());
@@ -259,13 +281,10 @@ impl<T: Transform> Runner<T> {
                 held.records.push_back(record);
                 continue;
             }
+            let since = self.stage.since(&record, decoded.as_ref().ok());
             let verdict = self.verdict(&record, decoded, &snapshot);
             match verdict {
-                Verdict::Emit(emitted) => outputs.extend(emitted),
-                Verdict::DeadLetter(letters) => {
-                    self.worker.metrics.gave_up(T::STAGE, 1);
-                    outputs.extend(letters);
-                }
+                Verdict::Emit(emitted) | Verdict::DeadLetter(emitted) => outputs.extend(emitted),
                 Verdict::Drop(reason) => {
                     tracing::debug!(stage = %T::STAGE, offset = record.offset, reason, "record dropped");
                 }
@@ -282,7 +301,7 @@ impl<T: Transform> Runner<T> {
                     continue;
                 }
             }
-            self.ledger.take(&record.partition, record.offset);
+            self.ledger.take(&record.partition, record.offset, since);
             done.push((record.partition, record.offset));
             if outputs.len() >= OUTPUTS_AT_ONCE {
                 self.produce(&std::mem::take(&mut outputs), std::mem::take(&mut done))
@@ -320,10 +339,15 @@ impl<T: Transform> Runner<T> {
         outputs: &[Output],
         done: Vec<(Partition, i64)>,
     ) -> Result<(), StageError> {
+        self.tell_in_flight();
         let records = self.worker.outbox.encode(outputs)?;
-        self.worker.metrics.written(T::STAGE, records.len());
         let acks = self.worker.outbox.enqueue(records).await?;
-        self.in_flight.push_back(Batch { acks, done });
+        let written = Written::of(outputs);
+        self.in_flight.push_back(Batch {
+            acks,
+            done,
+            written,
+        });
         while self.in_flight.len() > BATCHES_IN_FLIGHT {
             self.await_oldest().await?;
         }
@@ -352,7 +376,11 @@ impl<T: Transform> Runner<T> {
     }
 
     fn complete_oldest(&mut self) {
-        for (partition, offset) in self.in_flight.pop_front().into_iter().flat_map(|b| b.done) {
+        let Some(Batch { done, written, .. }) = self.in_flight.pop_front() else {
+            return;
+        };
+        self.worker.metrics.wrote(T::STAGE, &written);
+        for (partition, offset) in done {
             self.ledger.complete(&partition, offset);
         }
     }
@@ -362,9 +390,12 @@ impl<T: Transform> Runner<T> {
         if !frontier.is_empty() {
             self.consumer.commit(&frontier);
         }
-        self.worker
-            .metrics
-            .holds(T::STAGE, self.ledger.unfinished_in_all());
+        self.tell_in_flight();
+    }
+
+    fn tell_in_flight(&self) {
+        let unfinished = self.ledger.unfinished_in_all();
+        self.worker.metrics.holds(T::STAGE, unfinished);
     }
 
     /// Finishes what is in flight and lets partitions go.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use herald_broker::{Broker, BrokerError, Partition};
+use herald_broker::{Broker, BrokerError, Consumer, Partition, Start, Subscription};
 use herald_registry::RegistryError;
 use herald_schemas::{
     ids::UnixMs,
@@ -240,6 +240,7 @@ impl Worker {
                 restarts,
             };
             self.peers.report_stage(stage, report(is_wanted, restarts));
+            self.metrics.wanted(stage, is_wanted);
             if !is_wanted {
                 changed(&mut wanted, &mut shutdown).await;
                 continue;
@@ -256,6 +257,7 @@ impl Worker {
                     running.await
                 }
             };
+            self.metrics.stopped(stage);
             match ended {
                 Ok(Ok(())) => {
                     info!(%stage, "stage stopped");
@@ -273,6 +275,24 @@ impl Worker {
             let _ = timeout(pause, shutdown.asked()).await;
             pause = (pause * 2).min(Duration::from_secs(5));
         }
+    }
+
+    /// Joins a stage's group: from here on it is running.
+    pub(crate) async fn subscribe(
+        &self,
+        stage: Stage,
+        topics: Vec<String>,
+        max_batch: usize,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        let what = Subscription {
+            group: Some(self.topics.group(stage.as_str())),
+            topics,
+            start: Start::Earliest,
+            max_batch,
+        };
+        let consumer = self.broker.subscribe(what).await?;
+        self.metrics.started(stage);
+        Ok(consumer)
     }
 
     fn start(&self, stage: Stage, shutdown: Shutdown) -> Running {

@@ -38,13 +38,18 @@ use herald_schemas::{
         NotificationRow, Order, Page, RowWrite, Tally,
     },
 };
+use herald_telemetry::RoundTrips;
+use prometheus::core::Collector;
 use tokio::{sync::OnceCell, time::timeout};
 
 pub use self::session::{ScyllaSettings, Tls};
-use self::{session::Session, tables::Statements};
+use self::{
+    session::{Session, Trips},
+    tables::Statements,
+};
 use crate::{
     CancelMark, CatalogChange, CatalogOutcome, Claim, Claimed, Counted, Due, KeyClaim, KeyHeld,
-    Layout, Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals,
+    Layout, Outcome, Race, RaceEnd, ScheduledRow, Standing, Store, StoreError, Totals, round_trips,
 };
 
 /// A keyspace of a ScyllaDB or Cassandra cluster. It is connected to when it is first used, and
@@ -53,6 +58,8 @@ pub struct ScyllaStore {
     settings: ScyllaSettings,
     connected: OnceCell<Connected>,
     codec: Codec,
+    round_trips: RoundTrips,
+    trips: Trips,
 }
 
 /// A session in the keyspace, and what is known about it.
@@ -69,11 +76,19 @@ impl ScyllaStore {
     pub fn new(settings: ScyllaSettings) -> Result<Self, StoreError> {
         let codec = Codec::new(&Framing::SingleObject)
             .map_err(|error| StoreError::Fatal(error.to_string()))?;
+        let round_trips = round_trips()?;
         Ok(Self {
+            trips: Trips::new(&round_trips),
+            round_trips,
             settings,
             connected: OnceCell::new(),
             codec,
         })
+    }
+
+    /// How long the cluster takes to answer, for the registry that shows it.
+    pub fn round_trips(&self) -> Box<dyn Collector> {
+        self.round_trips.collector()
     }
 
     async fn connected(&self) -> Result<&Connected, StoreError> {
@@ -81,7 +96,7 @@ impl ScyllaStore {
     }
 
     async fn connect(&self) -> Result<Connected, StoreError> {
-        let session = Session::connect(&self.settings).await?;
+        let session = Session::connect(&self.settings, self.trips.clone()).await?;
         let layout = tables::check(&session).await?;
         Ok(Connected {
             statements: Statements::prepare(&session).await?,
@@ -96,7 +111,7 @@ impl ScyllaStore {
 #[async_trait]
 impl Store for ScyllaStore {
     async fn setup(&self, layout: Layout) -> Result<(), StoreError> {
-        let session = Session::connect(&self.settings).await?;
+        let session = Session::connect(&self.settings, self.trips.clone()).await?;
         tables::set_up(&session, &self.settings, layout).await
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, fs, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use herald_telemetry::{Operation, RoundTrips};
 use openssl::ssl::{SslContext, SslMethod, SslVerifyMode};
 use scylla::{
     client::{
@@ -83,11 +84,34 @@ pub(super) type Place = (i64, i32);
 pub(super) struct Session {
     driver: Driver,
     keyspace: String,
+    trips: Trips,
+}
+
+/// What is timed: each request to the cluster that reads or writes rows; a read of many pages as a
+/// whole. Every method of [`Session`] that makes one names its kind.
+#[derive(Clone)]
+pub(super) struct Trips {
+    reads: Operation,
+    writes: Operation,
+    conditional: Operation,
+}
+
+impl Trips {
+    pub(super) fn new(trips: &RoundTrips) -> Self {
+        Self {
+            reads: trips.operation("read"),
+            writes: trips.operation("write"),
+            conditional: trips.operation("conditional_write"),
+        }
+    }
 }
 
 impl Session {
     /// Connects to the cluster; the keyspace need not be there yet.
-    pub(super) async fn connect(settings: &ScyllaSettings) -> Result<Self, StoreError> {
+    pub(super) async fn connect(
+        settings: &ScyllaSettings,
+        trips: Trips,
+    ) -> Result<Self, StoreError> {
         // As the databases call it where it is written without quotes.
         let keyspace = settings.keyspace.to_ascii_lowercase();
         let profile = ExecutionProfile::builder()
@@ -114,7 +138,11 @@ impl Session {
                 StoreError::Unavailable(format!("{}: no answer within {SESSION_WITHIN:?}", nodes()))
             })?
             .map_err(|error| not_connected(&nodes(), &error))?;
-        Ok(Self { driver, keyspace })
+        Ok(Self {
+            driver,
+            keyspace,
+            trips,
+        })
     }
 
     /// The keyspace, as the databases call it.
@@ -127,7 +155,7 @@ impl Session {
         let answer = self
             .driver
             .query_unpaged("SELECT key FROM system.local WHERE key = 'local'", ());
-        answer.await.map_err(failed)?;
+        self.trips.reads.time(answer).await.map_err(failed)?;
         Ok(())
     }
 
@@ -182,17 +210,18 @@ impl Session {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<(), StoreError> {
-        self.run(statement, values).await?;
+        self.run(&self.trips.writes, statement, values).await?;
         Ok(())
     }
 
     async fn run(
         &self,
+        trip: &Operation,
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryResult, StoreError> {
-        let answer = self.driver.execute_unpaged(statement, values).await;
-        answer.map_err(failed)
+        let answer = self.driver.execute_unpaged(statement, values);
+        trip.time(answer).await.map_err(failed)
     }
 
     /// The rows of a statement that is bounded by itself: by a LIMIT, by the keys it names.
@@ -204,7 +233,7 @@ impl Session {
     where
         T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        let result = self.run(statement, values).await?;
+        let result = self.run(&self.trips.reads, statement, values).await?;
         let result = result.into_rows_result().map_err(unreadable)?;
         let rows = result.rows::<T>().map_err(unreadable)?;
         rows.collect::<Result<_, _>>().map_err(unreadable)
@@ -224,6 +253,18 @@ impl Session {
 
     /// All rows of a statement that may have any number of them, read page by page.
     pub(super) async fn all_rows<T>(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: 'static + Send + for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
+    {
+        let pages = self.pages(statement, values);
+        self.trips.reads.time(pages).await
+    }
+
+    async fn pages<T>(
         &self,
         statement: &PreparedStatement,
         values: impl SerializeRow,
@@ -327,7 +368,8 @@ impl Session {
         for _ in values {
             batch.append_statement(statement.clone());
         }
-        self.driver.batch(&batch, values).await.map_err(failed)?;
+        let answer = self.driver.batch(&batch, values);
+        self.trips.writes.time(answer).await.map_err(failed)?;
         Ok(())
     }
 
@@ -342,8 +384,8 @@ impl Session {
             batch.append_statement(statement.clone());
             values.push(row);
         }
-        let answer = self.driver.batch(&batch, &values).await.map_err(failed)?;
-        applied(answer)
+        let answer = self.driver.batch(&batch, &values);
+        applied(self.trips.conditional.time(answer).await.map_err(failed)?)
     }
 
     /// [`Session::apply_one`] for each of the values, many at once; in their order.
@@ -368,7 +410,8 @@ impl Session {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<bool, StoreError> {
-        applied(self.run(statement, values).await?)
+        let answer = self.run(&self.trips.conditional, statement, values);
+        applied(answer.await?)
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use herald_telemetry::{Operation, RoundTrips};
 use rusqlite::Connection;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -18,7 +19,8 @@ use tokio::{
 };
 
 use super::tables;
-use crate::StoreError;
+use crate::{StoreError, round_trips};
+use prometheus::core::Collector;
 
 /// How many jobs may wait for the writer.
 const QUEUE: usize = 256;
@@ -50,12 +52,16 @@ pub(super) struct File {
     /// As many as there are permits, at the most.
     idle: Arc<Mutex<Vec<Connection>>>,
     reading: Arc<Semaphore>,
+    trips: RoundTrips,
+    reads: Operation,
+    writes: Operation,
 }
 
 impl File {
     /// Opens the file, making an empty one when there is none.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open(path)?;
+        let trips = round_trips()?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         thread::Builder::new()
             .name("store-writer".to_owned())
@@ -66,7 +72,15 @@ impl File {
             jobs,
             idle: Arc::default(),
             reading: Arc::new(Semaphore::new(READERS)),
+            reads: trips.operation("read"),
+            writes: trips.operation("write"),
+            trips,
         })
+    }
+
+    /// How long each read and each write took, its wait for others included.
+    pub(super) fn round_trips(&self) -> Box<dyn Collector> {
+        self.trips.collector()
     }
 
     /// Writes, and answers once it is on the disk.
@@ -87,9 +101,7 @@ impl File {
             self.jobs.send(job).await.map_err(|_| gone())?;
             result.await.map_err(|_| gone())?
         };
-        timeout(PATIENCE, work)
-            .await
-            .unwrap_or_else(|_| Err(hangs()))
+        self.writes.time(in_time(work)).await
     }
 
     /// Reads; what was written before is seen.
@@ -113,14 +125,16 @@ impl File {
             task.await
                 .unwrap_or_else(|error| Err(StoreError::Fatal(error.to_string())))
         };
-        timeout(PATIENCE, work)
-            .await
-            .unwrap_or_else(|_| Err(hangs()))
+        self.reads.time(in_time(work)).await
     }
 }
 
-fn hangs() -> StoreError {
-    StoreError::Unavailable(format!("no answer from the disk within {PATIENCE:?}"))
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable(format!(
+            "no answer from the disk within {PATIENCE:?}"
+        )))
+    })
 }
 
 fn lock(idle: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connection>> {

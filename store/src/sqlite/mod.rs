@@ -29,6 +29,7 @@ use herald_schemas::{
         NotificationRow, Order, Page, RowWrite, Tally,
     },
 };
+use prometheus::core::Collector;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::{sync::OnceCell, time::timeout};
 
@@ -55,6 +56,11 @@ impl SqliteStore {
             layout: OnceCell::new(),
             codec,
         })
+    }
+
+    /// How long reads and writes take, for the registry that shows it.
+    pub fn round_trips(&self) -> Box<dyn Collector> {
+        self.file.round_trips()
     }
 
     async fn fixed_layout(&self) -> Result<Layout, StoreError> {

@@ -40,6 +40,7 @@ fn what_the_compose_file_says_is_what_herald_and_the_tests_know() {
             }
         } else {
             assert_eq!(ran_before, "service_completed_successfully", "{name}");
+            is_asked_where_it_listens(name, service);
         }
     }
 }
@@ -161,6 +162,22 @@ fn ports_are_of_this_machine_alone(name: &str, service: &Value) {
         let port = port.as_str().unwrap();
         assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
     }
+}
+
+/// The admin port, which the API and the worker have.
+fn is_asked_where_it_listens(name: &str, service: &Value) {
+    let variables = variables(service);
+    let listens = variables
+        .iter()
+        .find(|(name, _)| name == "HERALD_ADMIN_LISTEN");
+    let (_, address) = listens.unwrap();
+    let port = address.strip_prefix("0.0.0.0:").unwrap();
+    let test = service["healthcheck"]["test"].to_string();
+    assert!(
+        test.contains(&format!("/dev/tcp/127.0.0.1/{port}")),
+        "{name}: {test}"
+    );
+    assert!(test.contains("GET /readyz"), "{name}: {test}");
 }
 
 /// The variables of a service, with the defaults of those that are taken from outside.

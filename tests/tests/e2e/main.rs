@@ -12,6 +12,7 @@ mod events;
 mod figures;
 mod idempotency;
 mod limits;
+mod metrics;
 mod process;
 mod producers;
 mod readme;

@@ -26,7 +26,7 @@ fn written(at: SystemTime, offset_hours: i32) -> String {
 }
 
 /// A time from now, by our clock and on the wall.
-fn from_now(after: Duration, offset_hours: i32) -> (Instant, String) {
+pub(crate) fn from_now(after: Duration, offset_hours: i32) -> (Instant, String) {
     let (now, wall) = (Instant::now(), SystemTime::now());
     (now + after, written(wall + after, offset_hours))
 }

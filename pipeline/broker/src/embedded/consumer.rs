@@ -132,7 +132,8 @@ impl EmbeddedConsumer {
             };
             file::read(connection, &log, from, room, bytes)
         });
-        let records = read.await.map_err(|_| stopped())??;
+        let read = async { read.await.map_err(|_| stopped())? };
+        let records = self.shared.trips.read.time(read).await?;
         let next = records.last().map_or(from, |last| last.offset + 1);
         Ok((records, next))
     }

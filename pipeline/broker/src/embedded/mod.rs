@@ -22,15 +22,20 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use herald_telemetry::{Operation, RoundTrips};
+use prometheus::core::Collector;
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::timeout,
 };
 
-use self::{consumer::EmbeddedConsumer, writer::Job};
+use self::{
+    consumer::EmbeddedConsumer,
+    writer::{Acked, Job},
+};
 use crate::{
     Acks, Broker, BrokerError, Consumer, Header, Offsets, Outgoing, Partition, Producer, Record,
-    Subscription, TopicSpec,
+    Subscription, TopicSpec, round_trips,
 };
 
 /// How much may wait for the writer.
@@ -54,10 +59,32 @@ struct Shared {
     committed: Mutex<Committed>,
     jobs: mpsc::Sender<Job>,
     room: Arc<Semaphore>,
+    trips: Trips,
     /// Counts appends, to wake those who wait for one.
     appended: watch::Sender<u64>,
     /// Keeps other processes out for as long as anybody uses the log.
     _lock: File,
+}
+
+/// What is timed: where a disk is waited for.
+struct Trips {
+    all: RoundTrips,
+    produce: Operation,
+    /// What is not in memory any more.
+    read: Operation,
+    ping: Operation,
+}
+
+impl Trips {
+    fn new() -> Result<Self, BrokerError> {
+        let all = round_trips()?;
+        Ok(Self {
+            produce: all.operation("produce"),
+            read: all.operation("read"),
+            ping: all.operation("metadata"),
+            all,
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -160,6 +187,7 @@ impl EmbeddedBroker {
             }),
             jobs,
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
+            trips: Trips::new()?,
             appended: watch::Sender::new(0),
             _lock: lock,
         });
@@ -172,6 +200,11 @@ impl EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
+    /// How long the log takes to answer, for the registry that shows it.
+    pub fn round_trips(&self) -> Box<dyn Collector> {
+        self.shared.trips.all.collector()
+    }
+
     /// Deletes a bounded piece of what is older than its topic keeps. The broker does so by
     /// itself every few seconds.
     pub async fn delete_expired(&self) -> Result<(), BrokerError> {
@@ -275,10 +308,13 @@ impl Broker for EmbeddedBroker {
             .jobs
             .send(Job::Ping { done })
             .map_err(|_| stopped())?;
-        match timeout(PING_DEADLINE, wait).await {
-            Ok(answer) => answer.map_err(|_| stopped()),
-            Err(_) => Err(BrokerError::Unavailable("the disk is slow".to_owned())),
-        }
+        let answer = async {
+            match timeout(PING_DEADLINE, wait).await {
+                Ok(answer) => answer.map_err(|_| stopped()),
+                Err(_) => Err(BrokerError::Unavailable("the disk is slow".to_owned())),
+            }
+        };
+        self.shared.trips.ping.time(answer).await
     }
 }
 
@@ -314,7 +350,7 @@ impl Producer for EmbeddedProducer {
             .acquire_many_owned(room.min(ROOM_BYTES) as u32)
             .await
             .map_err(|_| stopped())?;
-        let (acked, wait) = oneshot::channel();
+        let (acked, wait) = Acked::new(&self.shared.trips.produce);
         let job = Job::Append {
             records: placed,
             acked,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use herald_telemetry::Operation;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, error, warn};
@@ -29,7 +30,33 @@ const CLEAN_RECORDS: usize = 10_000;
 const CLEAN_AGAIN: Duration = Duration::from_millis(500);
 const CLEAN_PAGES: u32 = 4_000;
 
-type Acked = oneshot::Sender<Result<Vec<Position>, BrokerError>>;
+type Answer = Result<Vec<Position>, BrokerError>;
+
+/// Whom to tell that a batch is written, and since when that is waited for.
+pub(super) struct Acked {
+    tell: oneshot::Sender<Answer>,
+    since: Instant,
+    acks: Operation,
+}
+
+impl Acked {
+    pub(super) fn new(acks: &Operation) -> (Self, oneshot::Receiver<Answer>) {
+        let (tell, answer) = oneshot::channel();
+        let acked = Self {
+            tell,
+            since: Instant::now(),
+            acks: acks.clone(),
+        };
+        (acked, answer)
+    }
+
+    fn send(self, answer: Answer) {
+        self.acks.took(self.since, answer.is_ok());
+        // Nobody waiting for it is no concern of the writer's.
+        let _ = self.tell.send(answer);
+    }
+}
+
 /// A batch to append: its records, whom to tell, and its place in the queue.
 type Batch = (Vec<(Arc<Log>, Outgoing)>, Acked, OwnedSemaphorePermit);
 
@@ -142,13 +169,13 @@ impl Writer {
                 }
                 self.shared.appended.send_modify(|count| *count += 1);
                 for (positions, acked, _room) in pending.batches {
-                    let _ = acked.send(Ok(positions));
+                    acked.send(Ok(positions));
                 }
             }
             Err(error) => {
                 error!(%error, "records not written");
                 for (_, acked, _room) in pending.batches {
-                    let _ = acked.send(Err(BrokerError::Unavailable(format!(
+                    acked.send(Err(BrokerError::Unavailable(format!(
                         "embedded log: {error}"
                     ))));
                 }

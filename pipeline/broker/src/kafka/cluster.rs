@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use herald_telemetry::{Operation, RoundTrips};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     admin::AdminClient,
@@ -21,7 +22,7 @@ use super::{
     lock,
     settings::KafkaSettings,
 };
-use crate::{BrokerError, Offsets, Partition};
+use crate::{BrokerError, Offsets, Partition, round_trips};
 
 /// How long an answer may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -46,10 +47,35 @@ impl ClientContext for Logged {
 
 impl ConsumerContext for Logged {}
 
+/// What is timed.
+pub(super) struct Trips {
+    pub(super) all: RoundTrips,
+    pub(super) produce: Operation,
+    pub(super) commit: Operation,
+    metadata: Operation,
+    offsets: Operation,
+    committed: Operation,
+}
+
+impl Trips {
+    fn new() -> Result<Self, BrokerError> {
+        let all = round_trips()?;
+        Ok(Self {
+            produce: all.operation("produce"),
+            commit: all.operation("commit"),
+            metadata: all.operation("metadata"),
+            offsets: all.operation("offsets"),
+            committed: all.operation("committed"),
+            all,
+        })
+    }
+}
+
 /// The cluster, for everyone who has questions.
 pub(super) struct Cluster {
     pub(super) settings: KafkaSettings,
     pub(super) admin: AdminClient<Logged>,
+    pub(super) trips: Trips,
     asking: Arc<Asking>,
     /// Offsets of a group are asked for in its name.
     groups: Mutex<HashMap<String, Arc<Asking>>>,
@@ -64,6 +90,7 @@ impl Cluster {
             .create_with_context(Logged)
             .map_err(|error| failed("cannot make a client", &error))?;
         Ok(Self {
+            trips: Trips::new()?,
             admin,
             asking: Arc::new(asking(&settings.asking(None))?),
             settings,
@@ -74,25 +101,25 @@ impl Cluster {
 
     pub(super) async fn partitions(&self, topic: &str) -> Result<i32, BrokerError> {
         let (client, topic) = (Arc::clone(&self.asking), topic.to_owned());
-        blocking(move || {
+        let asked = blocking(move || {
             drain(&client);
             partitions(&client, &topic)
-        })
-        .await
+        });
+        self.trips.metadata.time(asked).await
     }
 
     /// Whether a broker answers, whatever it says.
     pub(super) async fn ping(&self, within: Duration) -> Result<(), BrokerError> {
         let client = Arc::clone(&self.asking);
-        blocking(move || {
+        let asked = blocking(move || {
             drain(&client);
             // Of one topic that every cluster has: of all of them, the answer may be long.
             match client.fetch_metadata(Some("__consumer_offsets"), within) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(failed("no broker answers", &error)),
             }
-        })
-        .await
+        });
+        self.trips.metadata.time(asked).await
     }
 
     /// The first or the next offset of each partition: one request for each broker that leads some.
@@ -111,7 +138,7 @@ impl Cluster {
             self.largest(topic).await?;
         }
         let (client, partitions) = (Arc::clone(&self.asking), partitions.to_vec());
-        blocking(move || {
+        let asked = blocking(move || {
             drain(&client);
             let list = list(partitions.iter().map(|partition| (partition, which)))?;
             let answer = client
@@ -120,8 +147,8 @@ impl Cluster {
             taken(&partitions, &answer, |partition, error| {
                 Err(failed_for(&partition.topic, &error))
             })
-        })
-        .await
+        });
+        self.trips.offsets.time(asked).await
     }
 
     pub(super) async fn committed(
@@ -134,7 +161,7 @@ impl Cluster {
         }
         let client = self.group(group)?;
         let partitions = partitions.to_vec();
-        blocking(move || {
+        let asked = blocking(move || {
             drain(&client);
             let list = list(partitions.iter().map(|one| (one, Offset::Invalid)))?;
             let answer = client
@@ -147,8 +174,8 @@ impl Cluster {
                     _ => Err(failed("cannot read committed offsets", &error)),
                 }
             })
-        })
-        .await
+        });
+        self.trips.committed.time(asked).await
     }
 
     fn group(&self, group: &str) -> Result<Arc<Asking>, BrokerError> {
@@ -171,7 +198,8 @@ impl Cluster {
             return Ok(*largest);
         }
         self.partitions(topic).await?;
-        let largest = self.largest_record(topic).await?;
+        let asked = self.largest_record(topic);
+        let largest = self.trips.metadata.time(asked).await?;
         lock(&self.known).insert(Arc::clone(topic), largest);
         Ok(largest)
     }

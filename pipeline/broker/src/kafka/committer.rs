@@ -7,9 +7,10 @@
 use std::{
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use herald_telemetry::Operation;
 use rdkafka::{
     Offset,
     consumer::{CommitMode, Consumer as _},
@@ -32,15 +33,17 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Committer {
     native: Arc<Native>,
     link: Arc<Link>,
+    commits: Operation,
     /// Whoever holds it commits: what is noted meanwhile goes with the next commit.
     turn: Mutex<()>,
 }
 
 impl Committer {
-    pub(super) fn new(native: Arc<Native>, link: Arc<Link>) -> Arc<Self> {
+    pub(super) fn new(native: Arc<Native>, link: Arc<Link>, commits: Operation) -> Arc<Self> {
         Arc::new(Self {
             native,
             link,
+            commits,
             turn: Mutex::new(()),
         })
     }
@@ -77,7 +80,9 @@ impl Committer {
         }
         let offsets = taken.iter().map(|(one, next)| (one, Offset::Offset(*next)));
         let committed = list(offsets).and_then(|list| {
+            let since = Instant::now();
             let committed = self.native.commit(&list, CommitMode::Sync);
+            self.commits.took(since, committed.is_ok());
             committed.map_err(|error| failed("cannot commit", &error))
         });
         if committed.is_err() {

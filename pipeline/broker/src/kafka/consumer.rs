@@ -93,10 +93,10 @@ impl KafkaConsumer {
             link: Arc::clone(&link),
             events: tell,
             ended: end,
-            committer: what
-                .group
-                .as_ref()
-                .map(|_| Committer::new(Arc::clone(&native), Arc::clone(&link))),
+            committer: what.group.as_ref().map(|_| {
+                let commits = cluster.trips.commit.clone();
+                Committer::new(Arc::clone(&native), Arc::clone(&link), commits)
+            }),
         };
         member.start()?;
         Ok(Self {

@@ -21,6 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use prometheus::core::Collector;
 use rdkafka::Offset;
 use tokio::time::timeout;
 
@@ -40,6 +41,11 @@ impl KafkaBroker {
     pub fn connect(settings: KafkaSettings) -> Result<Self, BrokerError> {
         let cluster = Arc::new(Cluster::new(settings)?);
         Ok(Self { cluster })
+    }
+
+    /// How long the brokers take to answer, for the registry that shows it.
+    pub fn round_trips(&self) -> Box<dyn Collector> {
+        self.cluster.trips.all.collector()
     }
 }
 

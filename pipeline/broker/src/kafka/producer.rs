@@ -7,9 +7,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 use async_trait::async_trait;
+use herald_telemetry::Operation;
 use rdkafka::{
     ClientContext,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
@@ -147,7 +149,8 @@ impl Drop for KafkaProducer {
 }
 
 fn make(cluster: &Cluster) -> Result<Native, BrokerError> {
-    Native::from_config_and_context(&cluster.settings.producer(), Deliveries::default())
+    let deliveries = Deliveries::new(cluster.trips.produce.clone());
+    Native::from_config_and_context(&cluster.settings.producer(), deliveries)
         .map_err(|error| failed("cannot make a producer", &error))
 }
 
@@ -169,10 +172,10 @@ fn hand_over(native: &Native, id: usize, outgoing: &Outgoing) -> Result<(), Kafk
 }
 
 /// Where delivery reports are gathered. Records are numbered; those of a batch in a row.
-#[derive(Default)]
 struct Deliveries {
     waiting: Mutex<Waiting>,
     broken: AtomicBool,
+    acks: Operation,
 }
 
 #[derive(Default)]
@@ -186,11 +189,20 @@ struct Batch {
     positions: Vec<Position>,
     left: usize,
     failure: Option<BrokerError>,
+    since: Instant,
     acked: oneshot::Sender<Answer>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Deliveries {
+    fn new(acks: Operation) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            broken: AtomicBool::new(false),
+            acks,
+        }
+    }
+
     /// Numbers for the records of a batch, from the first on, and what resolves when all are
     /// settled.
     fn expect(
@@ -207,6 +219,7 @@ impl Deliveries {
             positions: vec![unknown; count],
             left: count,
             failure: None,
+            since: Instant::now(),
             acked,
             _room: room,
         };
@@ -233,6 +246,7 @@ impl Deliveries {
         }
         if let Some(batch) = waiting.batches.remove(&first) {
             drop(waiting);
+            self.acks.took(batch.since, batch.failure.is_none());
             let answer = batch.failure.map_or(Ok(batch.positions), Err);
             let _ = batch.acked.send(answer);
         }

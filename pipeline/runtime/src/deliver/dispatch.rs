@@ -7,10 +7,7 @@ use herald_stages::Output;
 use herald_store::Claim;
 
 use super::{CLAIMS_AT_ONCE, Done, InHand, Runner, Ticket, Work};
-use crate::{
-    stage::Stage,
-    worker::{StageError, until_ok},
-};
+use crate::worker::{StageError, until_ok};
 
 /// How long an outcome may wait for claims to go with.
 pub(super) const OUTCOME_PATIENCE: Duration = Duration::from_millis(50);
@@ -27,6 +24,7 @@ impl Runner {
         }
         self.outgoing.extend(self.worker.outbox.encode(outputs)?);
         self.outgoing_of.push(ticket);
+        self.outgoing_is.add(outputs);
         Ok(())
     }
 
@@ -50,9 +48,6 @@ impl Runner {
     pub(super) fn dispatch(&mut self, all: bool) {
         if !self.outgoing.is_empty() && self.batches < BATCHES_IN_FLIGHT {
             self.batches += 1;
-            self.worker
-                .metrics
-                .written(Stage::Deliver, self.outgoing.len());
             let work = self.produce();
             self.work.push(work);
         }
@@ -73,6 +68,7 @@ impl Runner {
     fn produce(&mut self) -> Work {
         let records = std::mem::take(&mut self.outgoing);
         let tickets = std::mem::take(&mut self.outgoing_of);
+        let written = std::mem::take(&mut self.outgoing_is);
         let outbox = Arc::clone(&self.worker.outbox);
         Box::pin(async move {
             until_ok("produce what follows from deliveries", || async {
@@ -80,7 +76,7 @@ impl Runner {
                 acks.await.map(drop)
             })
             .await;
-            Done::Acked(tickets)
+            Done::Acked(tickets, written)
         })
     }
 

@@ -34,7 +34,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use herald_broker::{Consumer, Outgoing, Partition, Record, Revocation, Start, Subscription, Turn};
+use herald_broker::{Consumer, Outgoing, Partition, Record, Revocation, Turn};
 use herald_schemas::records::DeliveryReady;
 use herald_stages::{
     Output,
@@ -52,7 +52,9 @@ use self::{
 };
 use crate::{
     inbox::source,
+    lag::{Unread, since},
     ledger::Ledger,
+    metrics::Written,
     stage::Stage,
     worker::{DRAIN, Shutdown, StageError, Worker, now},
 };
@@ -73,13 +75,8 @@ pub(crate) async fn run(worker: Worker, shutdown: Shutdown) -> Result<(), StageE
         let lanes = serves.lanes.iter();
         lanes.map(move |lane| topics.deliveries(*channel, *lane))
     });
-    let what = Subscription {
-        group: Some(topics.group(Stage::Deliver.as_str())),
-        topics: names.collect(),
-        start: Start::Earliest,
-        max_batch: MAX_BATCH,
-    };
-    let consumer = worker.broker.subscribe(what).await?;
+    let names = names.collect();
+    let consumer = worker.subscribe(Stage::Deliver, names, MAX_BATCH).await?;
     let mut runner = Runner::new(worker, consumer);
     let ended = runner.run(shutdown).await;
     runner.consumer.close().await;
@@ -100,7 +97,7 @@ enum Done {
     /// An attempt was made.
     Attempted(InHand, Settled),
     /// What follows from these records is acked.
-    Acked(Vec<Ticket>),
+    Acked(Vec<Ticket>, Written),
 }
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -143,8 +140,10 @@ struct Runner {
     /// What follows, waiting to be produced together, and from whom.
     outgoing: Vec<Outgoing>,
     outgoing_of: Vec<Ticket>,
+    outgoing_is: Written,
     batches: usize,
     revoking: Vec<(Revocation, Instant)>,
+    unread: Unread,
 }
 
 impl Runner {
@@ -166,8 +165,10 @@ impl Runner {
             store_busy: false,
             outgoing: Vec::new(),
             outgoing_of: Vec::new(),
+            outgoing_is: Written::default(),
             batches: 0,
             revoking: Vec::new(),
+            unread: Unread::new(Stage::Deliver),
         }
     }
 
@@ -180,10 +181,14 @@ impl Runner {
 
     async fn serve(&mut self, mut shutdown: Shutdown) -> Result<(), StageError> {
         while !shutdown.is_asked() {
-            let wait = self.wait();
+            let (wait, mut is_idle) = (self.wait(), false);
             tokio::select! {
                 Some(done) = self.work.next() => self.take(done)?,
-                turn = self.consumer.next(wait) => self.turn(turn?).await?,
+                turn = self.consumer.next(wait) => {
+                    let turn = turn?;
+                    is_idle = matches!(turn, Turn::Idle);
+                    self.turn(turn).await?;
+                }
                 () = shutdown.asked() => break,
             }
             // Whatever else is done by now, so that what follows is one batch.
@@ -196,6 +201,9 @@ impl Runner {
             self.balance();
             self.commit();
             self.let_go();
+            let (oldest, metrics) = (self.ledger.oldest(), &self.worker.metrics);
+            metrics.lags(Stage::Deliver, oldest, is_idle);
+            self.unread.look(self.consumer.as_mut(), metrics).await;
         }
         Ok(())
     }
@@ -222,7 +230,8 @@ impl Runner {
     async fn receive(&mut self, records: Vec<Record>) -> Result<(), StageError> {
         self.worker.metrics.read(Stage::Deliver, records.len());
         for record in records {
-            self.ledger.take(&record.partition, record.offset);
+            let since = since(&record);
+            self.ledger.take(&record.partition, record.offset, since);
             match self
                 .worker
                 .inbox
@@ -231,7 +240,6 @@ impl Runner {
             {
                 Ok(delivery) => self.queues.push(record, delivery),
                 Err(error) => {
-                    self.worker.metrics.gave_up(Stage::Deliver, 1);
                     let letter = poison::undecodable(
                         Stage::Deliver.as_str(),
                         &source(&record),
@@ -302,8 +310,9 @@ impl Runner {
             Done::RaceEnded(item, RaceEnd::Sent) => self.start(item)?,
             Done::RaceEnded(item, RaceEnd::Cancelled) => self.withdraw(&item)?,
             Done::Attempted(item, settled) => self.attempted(&item, &settled)?,
-            Done::Acked(tickets) => {
+            Done::Acked(tickets, written) => {
                 self.batches -= 1;
+                self.worker.metrics.wrote(Stage::Deliver, &written);
                 for ticket in tickets {
                     self.acked(ticket);
                 }
@@ -327,7 +336,7 @@ impl Runner {
         if !frontier.is_empty() {
             self.consumer.commit(&frontier);
         }
-        self.worker.metrics.holds(Stage::Deliver, self.attempts);
+        self.worker.metrics.holds(Stage::Deliver, self.open.len());
     }
 
     /// Drops what is not claimed of partitions that are about to go; their next owner has it from
