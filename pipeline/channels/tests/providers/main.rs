@@ -5,6 +5,7 @@ mod answers;
 mod fcm;
 mod server;
 mod slack;
+mod standard_webhooks;
 mod twilio;
 mod vonage;
 mod web_push;
