@@ -5,6 +5,7 @@
 
 pub mod allowed;
 pub mod by_recipient;
+pub mod email;
 pub mod guard;
 pub mod http;
 mod jwt;
