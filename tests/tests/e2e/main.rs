@@ -21,6 +21,7 @@ mod scheduled;
 mod seed_samples;
 mod servers;
 mod setup;
+mod user_webhooks;
 mod webhooks;
 
 use herald_e2e::Engine;
