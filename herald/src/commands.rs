@@ -32,6 +32,9 @@ use crate::{
 
 /// The key of `herald dev` where none is set.
 const DEV_KEY: &str = "local-dev-key";
+/// Where URLs of users' may lead with `herald dev`, besides public addresses: to what is being
+/// developed on the same machine.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// How often a process looks for a newer catalog by itself: what operators set works within that.
 const CATALOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a worker drops a piece of what has expired.
@@ -53,6 +56,9 @@ pub(crate) async fn dev(mut config: Config, data: &Path, listen: Option<SocketAd
     let is_known_key = config.api.keys.is_empty();
     if is_known_key {
         config.api.keys = vec![Secret::new(DEV_KEY)];
+    }
+    if config.webhook.allow_cidrs.is_empty() {
+        config.webhook.allow_cidrs = LOOPBACK.map(str::to_owned).to_vec();
     }
     // Opened first: it is what a second process on the same directory fails by.
     let metrics = Metrics::new()?;
@@ -243,6 +249,7 @@ fn welcome(config: &Config, address: SocketAddr, data: &Path, carried: &str) {
         ip => ip,
     };
     let base = format!("http://{}", SocketAddr::new(host, address.port()));
+    let allowed = config.webhook.allow_cidrs.join(", ");
     let metrics = match config.admin.listen.0 {
         None => "not shown (HERALD_ADMIN_LISTEN: where)".to_owned(),
         Some(address) => format!("http://{address}/metrics"),
@@ -254,6 +261,7 @@ fn welcome(config: &Config, address: SocketAddr, data: &Path, carried: &str) {
   Swagger   {base}/swagger
   API key   {key}
   Messages  {carried} (the log is here; elsewhere: [channels], see herald config)
+  Webhooks  to public addresses and {allowed} (allow_cidrs in [webhook])
   Metrics   {metrics}
   Data      {}
 

@@ -1,5 +1,7 @@
 //! The providers that the settings name.
 
+mod email;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -7,7 +9,8 @@ use herald_channels::{
     LogProvider, Provider, Secret,
     allowed::Allowed,
     by_recipient::ByRecipient,
-    http::{self, Client, Deadlines, Url},
+    guard::Guard,
+    http::{Client, Deadlines, Url},
     provider_webhook::{ProviderWebhook, Settings as WebhookSettings},
     push::{
         fcm::{self, Fcm},
@@ -23,6 +26,7 @@ use herald_channels::{
         twilio::{self, Twilio},
         vonage::{self, Vonage},
     },
+    webhook::standard_webhooks::{self, Secrets, StandardWebhooks},
 };
 use herald_runtime::providers::Providers;
 use herald_schemas::words::Channel;
@@ -50,10 +54,14 @@ type Make = fn(&Config) -> Result<Arc<dyn Provider>>;
 const KNOWN: &[Known] = &[
     of(Channel::Sms, "twilio", twilio),
     of(Channel::Sms, "vonage", vonage),
+    of(Channel::Email, "smtp", email::smtp),
+    of(Channel::Email, "mailgun", email::mailgun),
+    of(Channel::Email, "ses", email::ses),
     of(Channel::Push, "fcm", fcm).only_for("device tokens"),
     of(Channel::Push, "web_push", web_push).only_for("subscriptions"),
     of(Channel::Slack, "slack_webhook", slack_webhook).only_for("webhooks"),
     of(Channel::Slack, "slack_bot", slack_bot).only_for("channels and users"),
+    of(Channel::Webhook, "standard_webhooks", standard_webhooks),
 ];
 
 const fn of(channel: Channel, name: &'static str, make: Make) -> Known {
@@ -285,9 +293,29 @@ fn slack_bot(config: &Config) -> Result<Arc<dyn Provider>> {
     Ok(Arc::new(bot))
 }
 
+fn standard_webhooks(config: &Config) -> Result<Arc<dyn Provider>> {
+    let secrets = &config.webhook.secrets;
+    if secrets.is_empty() {
+        bail!("secrets in [webhook] is not set");
+    }
+    let secrets =
+        Secrets::new(secrets).map_err(|wrong| anyhow!("secrets in [webhook]: {wrong}"))?;
+    let settings = standard_webhooks::Settings {
+        secrets,
+        guard: guard(config)?,
+        deadlines: deadlines(config),
+    };
+    Ok(Arc::new(StandardWebhooks::new(settings)?))
+}
+
 /// For URLs that users gave.
 fn client_of_users(config: &Config) -> Result<Client> {
-    Ok(http::client(deadlines(config))?)
+    Ok(guard(config)?.client(deadlines(config))?)
+}
+
+fn guard(config: &Config) -> Result<Guard> {
+    Guard::new(&config.webhook.allow_cidrs)
+        .map_err(|wrong| anyhow!("allow_cidrs in [webhook]: {wrong}"))
 }
 
 fn deadlines(config: &Config) -> Deadlines {
@@ -330,153 +358,4 @@ fn at_least(timeout: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(file: &str, channel: Channel) -> Vec<String> {
-        let providers = providers(&Config::from_text(file).unwrap()).unwrap();
-        let of_channel = providers.of(channel);
-        let names = of_channel.iter().map(|provider| provider.name().to_owned());
-        names.collect()
-    }
-
-    fn error(file: &str) -> String {
-        let config = Config::from_text(file).unwrap();
-        format!("{:#}", providers(&config).err().unwrap())
-    }
-
-    const WEBHOOKS: &str = "[provider]\nurl = \"http://a/\"\nfallback_url = \"http://b/\"\n";
-
-    #[test]
-    fn what_is_not_said_is_the_provider_webhooks_or_the_logs() {
-        assert_eq!(names("", Channel::Sms), ["log"]);
-        assert_eq!(names(WEBHOOKS, Channel::Sms), ["primary", "fallback"]);
-        assert_eq!(names(WEBHOOKS, Channel::Log), ["log"]);
-    }
-
-    #[test]
-    fn who_carries_what_is_said_in_a_line() {
-        let file = format!("{WEBHOOKS}[channels]\npush = \"log\"\n");
-        let providers = providers(&Config::from_text(&file).unwrap()).unwrap();
-        assert_eq!(
-            described(&providers),
-            "sms, email, slack, webhook by primary, then fallback; push, log by log"
-        );
-    }
-
-    #[test]
-    fn a_fallback_comes_after_the_providers_own() {
-        let file = format!("{WEBHOOKS}[channels]\nsms_fallback = \"log\"\nemail = \"log\"\n");
-        assert_eq!(names(&file, Channel::Sms), ["primary", "fallback", "log"]);
-        assert_eq!(names(&file, Channel::Email), ["log"]);
-        let file = format!("{WEBHOOKS}[channels]\nsms = \"log\"\nsms_fallback = \"provider\"\n");
-        assert_eq!(names(&file, Channel::Sms), ["log", "primary", "fallback"]);
-    }
-
-    #[test]
-    fn what_has_all_that_it_needs_is_made() {
-        let twilio = "[twilio]\naccount_sid = \"AC1\"\nauth_token = \"t\"\nfrom = \"+1\"\n";
-        let vonage = "[vonage]\napi_key = \"k\"\napi_secret = \"s\"\nfrom = \"Herald\"\n";
-        let channels = "[channels]\nsms = \"twilio\"\nsms_fallback = \"vonage\"\n";
-        let file = format!("{channels}{twilio}{vonage}");
-        assert_eq!(names(&file, Channel::Sms), ["twilio", "vonage"]);
-
-        let key = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw";
-        let web_push = format!("[web_push]\nprivate_key = \"{key}\"\nsubject = \"mailto:a@b\"\n");
-        let file = format!("[channels]\npush = \"web_push\"\n{web_push}");
-        assert_eq!(names(&file, Channel::Push), ["web_push"]);
-
-        let slack = "slack_bot+slack_webhook";
-        let file = format!("[channels]\nslack = {slack:?}\n[slack]\nbot_token = \"xoxb\"\n");
-        assert_eq!(names(&file, Channel::Slack), [slack]);
-    }
-
-    #[test]
-    fn what_cannot_be_made_is_named_with_what_is_missing() {
-        for (file, expected) in [
-            (
-                "[channels]\nsms = \"provider\"\n",
-                "sms in [channels] is \"provider\": url in [provider] is not set",
-            ),
-            (
-                "[channels]\nemail_fallback = \"pigeon\"\n",
-                "email_fallback in [channels] is \"pigeon\": expected one of ",
-            ),
-            (
-                "[channels]\nsms_fallback = \"log\"\n",
-                "sms and sms_fallback in [channels] are both \"log\"",
-            ),
-            (
-                "[channels]\nemail = \"twilio\"\n",
-                "email in [channels] is \"twilio\": expected one of ",
-            ),
-            (
-                "[channels]\nsms = \"twilio\"\n",
-                "sms in [channels] is \"twilio\": auth_token in [twilio] is not set",
-            ),
-            (
-                "[channels]\nsms = \"twilio\"\n[twilio]\nauth_token = \"hunter2\"\n",
-                "from in [twilio] is not set",
-            ),
-            (
-                "[channels]\nsms = \"twilio\"\n[twilio]\napi_key = \"SK1\"\nfrom = \"x\"\n",
-                "api_key_secret in [twilio] is not set",
-            ),
-            (
-                "[channels]\nsms_fallback = \"vonage\"\n",
-                "sms_fallback in [channels] is \"vonage\": api_key in [vonage] is not set",
-            ),
-            (
-                "[channels]\npush = \"fcm\"\n",
-                "push in [channels] is \"fcm\": service_account in [fcm] is not set",
-            ),
-            (
-                "[channels]\npush = \"fcm\"\n[fcm]\nservice_account = \"hunter2\"\n",
-                "service_account in [fcm] is no service account's JSON",
-            ),
-            (
-                "[channels]\npush = \"web_push\"\n",
-                "private_key in [web_push] is not set",
-            ),
-            (
-                "[channels]\npush = \"web_push\"\n[web_push]\nprivate_key = \"hunter2\"\n",
-                "subject in [web_push] is not set",
-            ),
-            (
-                "[channels]\npush = \"web_push\"\n[web_push]\nprivate_key = \"hunter2\"\n\
-                 subject = \"mailto:a@example.com\"\n",
-                "[web_push]: private_key is no P-256 key",
-            ),
-            (
-                "[channels]\npush = \"fcm+pigeon\"\n",
-                "push in [channels] is \"fcm+pigeon\": expected one of fcm, web_push, provider, log",
-            ),
-            (
-                "[channels]\nslack = \"slack_bot\"\nslack_fallback = \"slack_webhook\"\n\
-                 [slack]\nbot_token = \"xoxb\"\n",
-                "for all of them, slack = \"slack_bot+slack_webhook\"",
-            ),
-            (
-                "[channels]\nslack = \"slack_bot\"\n",
-                "bot_token in [slack] is not set",
-            ),
-            (
-                "[channels]\nslack = \"slack_webhook\"\n[slack]\n\
-                 default_webhook = \"hooks.slack.com/hunter2\"\n",
-                "default_webhook in [slack]: ",
-            ),
-            (
-                "[channels]\nslack = \"slack_webhook\"\n[slack]\nwebhooks = [\"slack.com\"]\n",
-                "webhooks in [slack]: \"slack.com\" is no base",
-            ),
-            (
-                "[provider]\nurl = \"localhost:1/hunter2\"\n",
-                "url in [provider]: expected http://… or https://…",
-            ),
-        ] {
-            let error = error(file);
-            assert!(error.contains(expected), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
-        }
-    }
-}
+mod tests;

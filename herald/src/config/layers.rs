@@ -51,10 +51,11 @@ pub(crate) fn merge(
 
 fn apply_seeds(table: &mut Table, environment: &[(String, String)]) -> Result<()> {
     for (name, section, key, seed) in SEEDS {
-        // Laravel's .env files name many variables without giving them a value.
+        // Laravel's .env files name many variables without giving them a value, or one that is none.
+        let is_given = |value: &str| !matches!(value, "" | "null" | "(null)");
         let given = environment
             .iter()
-            .find(|(given, value)| given == name && !value.is_empty());
+            .find(|(given, value)| given == name && is_given(value));
         let Some((_, value)) = given else { continue };
         let value = match seed {
             Seed::Same => value.clone(),
@@ -66,6 +67,9 @@ fn apply_seeds(table: &mut Table, environment: &[(String, String)]) -> Result<()
         }
         if *name == "SLACK_DEFAULT_WEBHOOK" {
             set(table, "channels", "slack", "slack_webhook")?;
+        }
+        if *name == "MAIL_PORT" && value == "465" {
+            set(table, "smtp", "tls", "tls")?;
         }
     }
     Ok(())
@@ -326,6 +330,28 @@ mod tests {
         assert_eq!(chosen(&[seed]).as_str(), Some("slack_webhook"));
         let ours = ("HERALD_CHANNELS_SLACK", "provider");
         assert_eq!(chosen(&[seed, ours]).as_str(), Some("provider"));
+    }
+
+    #[test]
+    fn the_seeds_mail_variables_choose_and_describe_the_mail_server() {
+        let seed = [
+            ("MAIL_MAILER", "smtp"),
+            ("MAIL_FROM_ADDRESS", "notifications@example.com"),
+            ("MAIL_HOST", "mail.example.com"),
+            ("MAIL_PORT", "465"),
+            ("MAIL_USERNAME", "null"),
+            ("MAIL_PASSWORD", ""),
+        ];
+        let table = merged("", &seed).unwrap();
+        let text = |section: &str, key: &str| table[section][key].as_str().unwrap().to_owned();
+        assert_eq!(text("channels", "email"), "smtp");
+        assert_eq!(text("email", "from"), "notifications@example.com");
+        assert_eq!(text("smtp", "host"), "mail.example.com");
+        assert_eq!(table["smtp"]["port"].as_integer(), Some(465));
+        assert_eq!(text("smtp", "tls"), "tls");
+        assert_eq!(text("smtp", "user"), "");
+        let table = merged("", &[("MAIL_PORT", "2525")]).unwrap();
+        assert_eq!(table["smtp"]["tls"].as_str(), Some("starttls"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `config/herald.toml` holds every key with its default and its reason. Where a value comes from
 //! is decided in [`layers`]; here it is given its type, and what it says is checked.
 
+mod carriers;
 mod layers;
 mod seeds;
 mod text;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use herald_schemas::words::Channel;
 use serde::Deserialize;
 
+pub(crate) use carriers::{Email, Mailgun, Ses, Smtp, SmtpTls, Webhook};
 pub(crate) use herald_channels::Secret;
 pub(crate) use layers::DEFAULTS;
 pub(crate) use text::{BrokerUrl, Listen, Span, StoreUrl};
@@ -36,6 +38,11 @@ pub(crate) struct Config {
     pub(crate) provider: Provider,
     pub(crate) twilio: Twilio,
     pub(crate) vonage: Vonage,
+    pub(crate) email: Email,
+    pub(crate) smtp: Smtp,
+    pub(crate) mailgun: Mailgun,
+    pub(crate) ses: Ses,
+    pub(crate) webhook: Webhook,
     pub(crate) fcm: Fcm,
     pub(crate) web_push: WebPush,
     pub(crate) slack: Slack,
@@ -332,6 +339,12 @@ impl Config {
             1_000,
         )?;
         between(
+            "connections in [smtp]",
+            self.smtp.connections as u64,
+            1,
+            1_000,
+        )?;
+        between(
             "max_calls in [delivery]",
             self.delivery.max_calls as u64,
             1,
@@ -436,6 +449,11 @@ fn typed(table: toml::Table) -> Result<Config> {
         provider: section(&table, "provider")?,
         twilio: section(&table, "twilio")?,
         vonage: section(&table, "vonage")?,
+        email: section(&table, "email")?,
+        smtp: section(&table, "smtp")?,
+        mailgun: section(&table, "mailgun")?,
+        ses: section(&table, "ses")?,
+        webhook: section(&table, "webhook")?,
         fcm: section(&table, "fcm")?,
         web_push: section(&table, "web_push")?,
         slack: section(&table, "slack")?,

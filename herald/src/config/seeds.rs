@@ -149,6 +149,12 @@ pub(super) const SEEDS: &[(&str, &str, &str, Seed)] = &[
         "default_webhook",
         Seed::Same,
     ),
+    ("MAIL_MAILER", "channels", "email", Seed::Same),
+    ("MAIL_FROM_ADDRESS", "email", "from", Seed::Same),
+    ("MAIL_HOST", "smtp", "host", Seed::Same),
+    ("MAIL_PORT", "smtp", "port", Seed::Same),
+    ("MAIL_USERNAME", "smtp", "user", Seed::Same),
+    ("MAIL_PASSWORD", "smtp", "password", Seed::Same),
     ("NOTIFICATION_SMS_CHAR_LIMIT", "limits", "sms", Seed::Same),
     (
         "NOTIFICATION_EMAIL_CHAR_LIMIT",

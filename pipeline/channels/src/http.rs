@@ -5,12 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use herald_schemas::records::Failure;
 use reqwest::{
-    RequestBuilder, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    ClientBuilder, RequestBuilder, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Call, permanent, transient};
+use crate::{
+    Call,
+    guard::{self, Blocked},
+    permanent, transient,
+};
 
 pub use reqwest::{Client, Url};
 
@@ -37,6 +41,10 @@ pub struct Deadlines {
 
 /// A client that follows no redirects, so that an answer cannot send a message elsewhere.
 pub fn client(deadlines: Deadlines) -> Result<Client, reqwest::Error> {
+    builder(deadlines).build()
+}
+
+pub(crate) fn builder(deadlines: Deadlines) -> ClientBuilder {
     Client::builder()
         .connect_timeout(deadlines.connect)
         .timeout(deadlines.total)
@@ -45,7 +53,6 @@ pub fn client(deadlines: Deadlines) -> Result<Client, reqwest::Error> {
         .pool_max_idle_per_host(256)
         .tcp_nodelay(true)
         .user_agent(concat!("herald/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 /// An answer, read as far as it is kept.
@@ -55,8 +62,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// What it asked us to wait.
     pub retry_after: Option<Duration>,
-    /// Where it says that something was made.
-    pub location: Option<String>,
+    pub(crate) headers: HeaderMap,
     /// The beginning of its body.
     pub body: Vec<u8>,
 }
@@ -64,17 +70,27 @@ pub struct Answer {
 impl Answer {
     /// The beginning of the body as text, for the log of calls.
     pub fn text(&self) -> Option<String> {
-        let kept = &self.body[..self.body.len().min(KEEP_LIMIT_BYTES)];
-        let mut text = String::from_utf8_lossy(kept).into_owned();
-        // What stands for bytes that are no text is longer than they are.
-        text.truncate(text.floor_char_boundary(KEEP_LIMIT_BYTES));
-        (!text.is_empty()).then_some(text)
+        kept(&self.body)
+    }
+
+    /// A header, where it is text.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
+        text_of(&self.headers, name)
     }
 
     /// What the body says, where it is JSON of this form.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
+}
+
+/// The beginning of an answer as text, for the log of calls.
+pub(crate) fn kept(answer: &[u8]) -> Option<String> {
+    let kept = &answer[..answer.len().min(KEEP_LIMIT_BYTES)];
+    let mut text = String::from_utf8_lossy(kept).into_owned();
+    // What stands for bytes that are no text is longer than they are.
+    text.truncate(text.floor_char_boundary(KEEP_LIMIT_BYTES));
+    (!text.is_empty()).then_some(text)
 }
 
 /// Says, in headers, what every call says of its notification: by what key a repetition is known,
@@ -140,12 +156,12 @@ pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
         .map_err(|error| connection_failure(&error))?;
     let status = response.status();
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let location = text_of(response.headers(), &LOCATION).map(str::to_owned);
+    let headers = response.headers().clone();
     let body = read_beginning(response).await;
     Ok(Answer {
         status,
         retry_after,
-        location,
+        headers,
         body,
     })
 }
@@ -213,6 +229,9 @@ fn connection_failure(error: &reqwest::Error) -> Failure {
     let mut message = what.to_owned();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
+        if cause.is::<Blocked>() {
+            return guard::blocked();
+        }
         message = format!("{message}: {cause}");
         source = cause.source();
     }
@@ -282,7 +301,7 @@ mod tests {
             let answer = Answer {
                 status: StatusCode::OK,
                 retry_after: None,
-                location: None,
+                headers: HeaderMap::new(),
                 body: vec![byte; 16_384],
             };
             assert_eq!(answer.text().map(|text| text.len()), Some(kept));

@@ -5,6 +5,8 @@
 
 pub mod allowed;
 pub mod by_recipient;
+pub mod email;
+pub mod guard;
 pub mod http;
 mod jwt;
 mod log;
@@ -13,6 +15,7 @@ pub mod push;
 mod secret;
 pub mod slack;
 pub mod sms;
+pub mod webhook;
 
 use std::{sync::Arc, time::Duration};
 

@@ -23,6 +23,7 @@ mod schemathesis;
 mod seed_samples;
 mod servers;
 mod setup;
+mod user_webhooks;
 mod webhooks;
 
 use herald_e2e::Engine;

@@ -247,7 +247,7 @@ mod tests {
         let answer = Answer {
             status: reqwest::StatusCode::OK,
             retry_after: None,
-            location: None,
+            headers: reqwest::header::HeaderMap::new(),
             body: body.to_vec(),
         };
         State {

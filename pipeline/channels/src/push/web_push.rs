@@ -12,7 +12,7 @@ use base64::Engine;
 use herald_schemas::{records::Failure, words::Priority};
 use reqwest::{
     Client,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -148,7 +148,7 @@ impl Provider for WebPush {
         match self.ask(call).await {
             // The message's own address is the push service's id of it.
             Ok(answer) if answer.status.is_success() => {
-                Reply::accepted(answer.location.as_deref(), &answer)
+                Reply::accepted(answer.header(&LOCATION), &answer)
             }
             Ok(answer) => Reply::refused(failure(&answer), &answer),
             Err(failure) => Reply::unanswered(failure),

@@ -3,8 +3,13 @@
 
 mod answers;
 mod fcm;
+mod mail_server;
+mod mailgun;
 mod server;
+mod ses;
 mod slack;
+mod smtp;
+mod standard_webhooks;
 mod twilio;
 mod vonage;
 mod web_push;

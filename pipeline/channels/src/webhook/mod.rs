@@ -1,0 +1,3 @@
+//! Webhooks of whoever is notified.
+
+pub mod standard_webhooks;
