@@ -75,6 +75,9 @@ fn round_trips() -> Result<RoundTrips, BrokerError> {
 /// The positions of a batch, in its order, once every record of it is acked.
 pub type Acks = Pin<Box<dyn Future<Output = Result<Vec<Position>, BrokerError>> + Send>>;
 
+/// How many records of each assigned partition were not read when it was asked.
+pub type Lag = Pin<Box<dyn Future<Output = Result<Vec<(Partition, i64)>, BrokerError>> + Send>>;
+
 /// A log: topics, groups, producers and consumers.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
@@ -144,8 +147,9 @@ pub trait Consumer: Send {
     /// The next record of each partition is the one at this offset.
     async fn seek(&mut self, to: &Offsets) -> Result<(), BrokerError>;
 
-    /// How many records of each assigned partition were not read yet.
-    async fn lag(&self) -> Result<Vec<(Partition, i64)>, BrokerError>;
+    /// How many records of each assigned partition were not read yet. The answer may take a while,
+    /// in which one can read on.
+    fn lag(&self) -> Lag;
 
     /// Commits what was noted and leaves the group, within 5 s.
     async fn close(self: Box<Self>);

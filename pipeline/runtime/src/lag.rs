@@ -1,6 +1,6 @@
 //! How far a stage is behind, as far as that is not the stage's own business.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use herald_broker::{Consumer, Record};
 use herald_schemas::ids::UnixMs;
@@ -9,9 +9,9 @@ use tracing::debug;
 
 use crate::{metrics::Metrics, stage::Stage, worker::now};
 
-/// How often it is asked how much is not read yet, and how long that may hold a stage up.
-const EVERY: Duration = Duration::from_secs(5);
-const WITHIN: Duration = Duration::from_millis(500);
+/// How often it is asked how much is not read yet, and how long the answer may take.
+const EVERY: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(4);
 
 /// Since when a record waits. One whose producer did not say waits since now.
 pub(crate) fn since(record: &Record) -> UnixMs {
@@ -40,16 +40,19 @@ impl Unread {
         }
     }
 
-    /// To be called with every turn. Where there is no answer, the last one stands.
-    pub(crate) async fn look(&mut self, consumer: &mut dyn Consumer, metrics: &Metrics) {
+    /// To be called with every turn; holds nothing up. Where there is no answer, the last one stands.
+    pub(crate) fn look(&mut self, consumer: &dyn Consumer, metrics: &Arc<Metrics>) {
         if Instant::now() < self.next {
             return;
         }
-        match timeout(WITHIN, consumer.lag()).await {
-            Ok(Ok(lag)) => metrics.unread(self.stage, lag.iter().map(|(_, records)| records).sum()),
-            Ok(Err(error)) => debug!(stage = %self.stage, %error, "lag not known"),
-            Err(_) => debug!(stage = %self.stage, "lag not known in time"),
-        }
         self.next = Instant::now() + EVERY;
+        let (stage, lag, metrics) = (self.stage, consumer.lag(), Arc::clone(metrics));
+        tokio::spawn(async move {
+            match timeout(WITHIN, lag).await {
+                Ok(Ok(lag)) => metrics.unread(stage, lag.iter().map(|(_, records)| records).sum()),
+                Ok(Err(error)) => debug!(%stage, %error, "lag not known"),
+                Err(_) => debug!(%stage, "lag not known in time"),
+            }
+        });
     }
 }

@@ -84,7 +84,7 @@ impl Materializer {
                 Turn::Idle => self.worker.metrics.caught_up(Stage::Materialize),
                 Turn::Assigned(_) => {}
             }
-            self.unread.look(consumer, &self.worker.metrics).await;
+            self.unread.look(consumer, &self.worker.metrics);
         }
         Ok(())
     }

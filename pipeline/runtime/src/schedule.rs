@@ -114,7 +114,7 @@ impl Scheduler {
             let metrics = &self.worker.metrics;
             metrics.holds(Stage::Schedule, 0);
             metrics.lags(Stage::Schedule, None, is_idle);
-            self.unread.look(consumer, metrics).await;
+            self.unread.look(consumer, metrics);
         }
         Ok(())
     }

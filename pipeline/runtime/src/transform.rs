@@ -206,7 +206,7 @@ impl<T: Transform> Runner<T> {
             self.settle()?;
             let (oldest, metrics) = (self.ledger.oldest(), &self.worker.metrics);
             metrics.lags(T::STAGE, oldest, is_idle);
-            self.unread.look(self.consumer.as_mut(), metrics).await;
+            self.unread.look(self.consumer.as_ref(), metrics);
         }
         self.drain(DRAIN).await
     }

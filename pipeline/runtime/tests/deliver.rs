@@ -12,7 +12,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use herald_broker::{Acks, BrokerError, Consumer, Offsets, Outgoing, Partition, Producer, Turn};
+use herald_broker::{
+    Acks, BrokerError, Consumer, Lag, Offsets, Outgoing, Partition, Producer, Turn,
+};
 use herald_runtime::{outbox::Outbox, stage::Stage};
 use herald_stages::{Output, Settings};
 use tokio::time::{Instant, sleep};
@@ -73,8 +75,8 @@ impl Consumer for FailingConsumer {
         self.inside().seek(to).await
     }
 
-    async fn lag(&self) -> Result<Vec<(Partition, i64)>, BrokerError> {
-        Err(BrokerError::Unavailable("nobody asks here".to_owned()))
+    fn lag(&self) -> Lag {
+        self.inside.lock().unwrap().lag()
     }
 
     async fn close(self: Box<Self>) {

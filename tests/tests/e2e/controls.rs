@@ -156,8 +156,17 @@ async fn stages_are_stopped_and_started(engine: Engine) {
     send(&client, "sms", "high", "waits").await;
     sleep(Duration::from_millis(500)).await;
     assert!(provider.requests().is_empty());
+    // As it is to be, and so no reason not to be ready.
+    let probe = system.admin().pop().unwrap();
+    let ready = probe.get("/readyz").await.expect(200);
+    assert_eq!(
+        (&ready["stages"]["deliver"], &ready["stages"]["render"]),
+        (&json!("stopped"), &json!("ok"))
+    );
     client.post(&path("start"), &deliver).await.expect(202);
     provider.expect(1, SOON).await;
+    let ready = probe.get("/readyz").await.expect(200);
+    assert_eq!(ready["stages"]["deliver"], "ok");
     client
         .post(&path("restart"), &Value::Null)
         .await

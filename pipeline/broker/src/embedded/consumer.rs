@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    future::ready,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use super::{Log, Shared, file, lock, size, stopped};
-use crate::{BrokerError, Consumer, Offsets, Partition, Record, Start, Subscription, Turn};
+use crate::{BrokerError, Consumer, Lag, Offsets, Partition, Record, Start, Subscription, Turn};
 
 /// How much a turn holds, whatever the number of its records.
 const TURN_BYTES: usize = 8 * 1024 * 1024;
@@ -234,7 +235,7 @@ impl Consumer for EmbeddedConsumer {
         Ok(())
     }
 
-    async fn lag(&self) -> Result<Vec<(Partition, i64)>, BrokerError> {
+    fn lag(&self) -> Lag {
         let lag = |cursor: &Cursor| {
             let state = lock(&cursor.log.state);
             (
@@ -242,7 +243,8 @@ impl Consumer for EmbeddedConsumer {
                 (state.end - cursor.next.max(state.start)).max(0),
             )
         };
-        Ok(self.cursors.iter().map(lag).collect())
+        let lag = self.cursors.iter().map(lag).collect();
+        Box::pin(ready(Ok(lag)))
     }
 
     async fn close(self: Box<Self>) {}

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -137,6 +137,18 @@ impl Cluster {
         for topic in topics {
             self.largest(topic).await?;
         }
+        self.offsets_there(partitions, which).await
+    }
+
+    /// As [`Cluster::offsets`], of partitions that are known to be there.
+    pub(super) async fn offsets_there(
+        &self,
+        partitions: &[Partition],
+        which: Offset,
+    ) -> Result<Offsets, BrokerError> {
+        if partitions.is_empty() {
+            return Ok(Offsets::new());
+        }
         let (client, partitions) = (Arc::clone(&self.asking), partitions.to_vec());
         let asked = blocking(move || {
             drain(&client);
@@ -163,17 +175,26 @@ impl Cluster {
         let partitions = partitions.to_vec();
         let asked = blocking(move || {
             drain(&client);
-            let list = list(partitions.iter().map(|one| (one, Offset::Invalid)))?;
-            let answer = client
-                .committed_offsets(list, ANSWER_WITHIN)
-                .map_err(|error| failed("cannot read committed offsets", &error))?;
-            taken(&partitions, &answer, |_, error| {
-                // Nothing was committed for what is not there.
-                match error.rdkafka_error_code() {
-                    Some(code) if is_unknown_topic(code) => Ok(()),
-                    _ => Err(failed("cannot read committed offsets", &error)),
-                }
-            })
+            committed(&*client, &partitions)
+        });
+        self.trips.committed.time(asked).await
+    }
+
+    /// As [`Cluster::committed`], asked by a member of the group itself: no other client is needed. It
+    /// is kept alive no longer than the question lasts, since it leaves its group by its end.
+    pub(super) async fn committed_by<C: ConsumerContext + 'static>(
+        &self,
+        member: Weak<BaseConsumer<C>>,
+        partitions: Vec<Partition>,
+    ) -> Result<Offsets, BrokerError> {
+        if partitions.is_empty() {
+            return Ok(Offsets::new());
+        }
+        let asked = blocking(move || match member.upgrade() {
+            Some(member) => committed(&*member, &partitions),
+            None => Err(BrokerError::Unavailable(
+                "the consumer has ended".to_owned(),
+            )),
         });
         self.trips.committed.time(asked).await
     }
@@ -252,6 +273,23 @@ fn partitions(client: &Asking, topic: &str) -> Result<i32, BrokerError> {
         )));
     }
     Ok(found.partitions().len() as i32)
+}
+
+fn committed<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    partitions: &[Partition],
+) -> Result<Offsets, BrokerError> {
+    let list = list(partitions.iter().map(|one| (one, Offset::Invalid)))?;
+    let answer = client
+        .committed_offsets(list, ANSWER_WITHIN)
+        .map_err(|error| failed("cannot read committed offsets", &error))?;
+    taken(partitions, &answer, |_, error| {
+        // Nothing was committed for what is not there.
+        match error.rdkafka_error_code() {
+            Some(code) if is_unknown_topic(code) => Ok(()),
+            _ => Err(failed("cannot read committed offsets", &error)),
+        }
+    })
 }
 
 /// Partitions with offsets, as librdkafka takes them.

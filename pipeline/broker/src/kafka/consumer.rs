@@ -1,6 +1,10 @@
 //! The half of a consumer that the program holds: it reads the queue of each partition.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -22,7 +26,9 @@ use super::{
     lock,
     member::{Assigned, Context, Event, Link, Member, Native, Queue, queues},
 };
-use crate::{BrokerError, Consumer, Header, Offsets, Partition, Record, Start, Subscription, Turn};
+use crate::{
+    BrokerError, Consumer, Header, Lag, Offsets, Partition, Record, Start, Subscription, Turn,
+};
 
 /// How many events may wait to be taken; the member falls silent before there are more.
 const EVENTS: usize = 16;
@@ -177,22 +183,6 @@ impl KafkaConsumer {
             .filter(move |reader| wanted.contains(&reader.partition))
     }
 
-    /// Where partitions start of which nothing was read yet.
-    async fn starts(&self, partitions: &[Partition]) -> Result<Offsets, BrokerError> {
-        let mut starts = match &self.what.group {
-            Some(group) => self.cluster.committed(group, partitions).await?,
-            None => Offsets::new(),
-        };
-        let others: Vec<_> = partitions
-            .iter()
-            .filter(|partition| !starts.contains_key(*partition))
-            .cloned()
-            .collect();
-        let which = first(self.what.start);
-        starts.extend(self.cluster.offsets(&others, which).await?);
-        Ok(starts)
-    }
-
     fn leave(&mut self) {
         self.readers.clear();
         self.events.close();
@@ -200,6 +190,35 @@ impl KafkaConsumer {
         self.native = None;
         self.link.leave();
     }
+}
+
+/// What is between these positions and the end. Where nothing was read yet, it begins at what the
+/// group has committed, or else where it starts.
+async fn lag(
+    cluster: Arc<Cluster>,
+    member: Option<Weak<Native>>,
+    start: Offset,
+    positions: Vec<(Partition, Option<i64>)>,
+) -> Result<Vec<(Partition, i64)>, BrokerError> {
+    let partitions: Vec<_> = positions.iter().map(|(one, _)| one.clone()).collect();
+    let ends = cluster.offsets_there(&partitions, Offset::End).await?;
+    let mut unread: Vec<_> = positions
+        .iter()
+        .filter(|(_, position)| position.is_none())
+        .map(|(one, _)| one.clone())
+        .collect();
+    let mut starts = match member {
+        Some(member) => cluster.committed_by(member, unread.clone()).await?,
+        None => Offsets::new(),
+    };
+    unread.retain(|partition| !starts.contains_key(partition));
+    starts.extend(cluster.offsets_there(&unread, start).await?);
+    let lag = |(partition, position): (Partition, Option<i64>)| {
+        let end = *ends.get(&partition)?;
+        let next = position.or_else(|| starts.get(&partition).copied());
+        Some((partition, (end - next.unwrap_or(end)).max(0)))
+    };
+    Ok(positions.into_iter().filter_map(lag).collect())
 }
 
 /// All partitions of topics that must be there.
@@ -412,23 +431,13 @@ impl Consumer for KafkaConsumer {
         Ok(())
     }
 
-    async fn lag(&self) -> Result<Vec<(Partition, i64)>, BrokerError> {
-        let partitions: Vec<_> = self.readers.iter().map(|r| r.partition.clone()).collect();
-        let unread: Vec<_> = self
-            .readers
-            .iter()
-            .filter(|reader| reader.position.is_none())
-            .map(|reader| reader.partition.clone())
-            .collect();
-        let ends = self.cluster.offsets(&partitions, Offset::End).await?;
-        let starts = self.starts(&unread).await?;
-        let lag = |reader: &Reader| {
-            let partition = reader.partition.clone();
-            let end = *ends.get(&partition)?;
-            let next = reader.position.or_else(|| starts.get(&partition).copied());
-            Some((partition, (end - next.unwrap_or(end)).max(0)))
-        };
-        Ok(self.readers.iter().filter_map(lag).collect())
+    fn lag(&self) -> Lag {
+        let positions = self.readers.iter();
+        let positions = positions.map(|reader| (reader.partition.clone(), reader.position));
+        let member = self.what.group.as_ref().and(self.native.as_ref());
+        let member = member.map(Arc::downgrade);
+        let (positions, start) = (positions.collect(), first(self.what.start));
+        Box::pin(lag(Arc::clone(&self.cluster), member, start, positions))
     }
 
     async fn close(mut self: Box<Self>) {

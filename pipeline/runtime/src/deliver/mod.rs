@@ -203,7 +203,7 @@ impl Runner {
             self.let_go();
             let (oldest, metrics) = (self.ledger.oldest(), &self.worker.metrics);
             metrics.lags(Stage::Deliver, oldest, is_idle);
-            self.unread.look(self.consumer.as_mut(), metrics).await;
+            self.unread.look(self.consumer.as_ref(), metrics);
         }
         Ok(())
     }
