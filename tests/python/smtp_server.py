@@ -2,7 +2,7 @@
 
 Prints one line of JSON with its port, then one for each line that it is sent: a list of the
 messages since the last time, and how many connections there were. Such a line is an object that
-says what is answered at a stage (MAIL, RCPT, DATA) from now on: a reply, `hang`, or nothing for what
+says what is answered at a stage (MAIL, RCPT, DATA, RSET) from now on: a reply, `hang`, or nothing for what
 is usual; with `close`, all connections end. The server ends with its input.
 """
 
@@ -42,6 +42,9 @@ class Handler:
         if reply.startswith("2"):
             envelope.rcpt_tos.append(address)
         return reply
+
+    async def handle_RSET(self, server, session, envelope):
+        return await self.reply("RSET", "250 OK")
 
     async def handle_DATA(self, server, session, envelope):
         tls = server.transport.get_extra_info("ssl_object") is not None

@@ -155,8 +155,11 @@ impl Smtp {
                 self.settings.deadlines.connect,
                 kept.connection.command(Rset),
             );
-            if let Ok(Ok(_)) = reset.await {
-                return Some((kept.connection, kept.carried));
+            match reset.await {
+                Ok(Ok(_)) => return Some((kept.connection, kept.carried)),
+                Ok(Err(_)) => {}
+                // The others lead to the same silence, and each would be waited for.
+                Err(Elapsed { .. }) => self.kept().clear(),
             }
         }
     }

@@ -16,7 +16,7 @@ use herald_channels::{
 use herald_e2e::at_once;
 use herald_schemas::{records::DeliveryReady, words::Channel};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
     TRACEPARENT, accepted, call, delivery,
@@ -306,6 +306,49 @@ async fn one_who_hangs_is_given_up_within_the_deadline_and_spoils_no_other_messa
             number as u64 + 2,
             "{stage}: the old one is not used again"
         );
+    }
+}
+
+#[tokio::test]
+async fn of_kept_connections_that_went_silent_one_is_waited_for() {
+    let Some(mut server) = MailServer::start("silent SMTP connections", &[]) else {
+        return;
+    };
+    let provider = Arc::new(smtp(Settings {
+        deadlines: Deadlines {
+            connect: Duration::from_secs(1),
+            total: Duration::from_secs(4),
+        },
+        ..settings(server.port)
+    }));
+    let send = |_| {
+        let provider = Arc::clone(&provider);
+        async move { provider.send(&message()).await }
+    };
+    at_once(4, 0..4, send).await;
+    server.answers(json!({ "RSET": "hang" }));
+    let reply = provider.send(&message()).await;
+    assert_eq!(reply.outcome, accepted(Some(&message_id(&message()))));
+}
+
+#[tokio::test]
+async fn a_greeting_that_is_a_refusal_is_told() {
+    for (greeting, kind, code) in [
+        ("421 4.3.2 Too many connections", "transient", "smtp_421"),
+        ("554 5.7.1 Nothing for you", "permanent", "smtp_554"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let greeted = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let line = format!("{greeting}\r\n");
+            stream.write_all(line.as_bytes()).await.unwrap();
+        });
+        let reply = smtp(settings(port)).send(&message()).await;
+        let expected = (kind.to_owned(), code.to_owned(), None);
+        assert_eq!(refusal(&reply), expected);
+        assert_eq!(reply.response.as_deref(), Some(greeting));
+        greeted.await.unwrap();
     }
 }
 
