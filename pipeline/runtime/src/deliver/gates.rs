@@ -176,17 +176,13 @@ impl Gates {
         for (index, provider) in gate.providers.iter_mut().enumerate() {
             let call = calls.iter().find(|call| call.provider == *provider.name);
             let is_probe = pass.probe == Some(index);
-            let Some(call) = call else {
-                // Not asked, since the one before it has accepted.
+            // None as well: not asked, since the one before it has accepted.
+            let Some(failed) = call.and_then(failed) else {
                 if is_probe {
                     provider.breaker.probe_again(now);
                 }
                 continue;
             };
-            let failed = call
-                .error
-                .as_ref()
-                .is_some_and(|error| error.kind == TRANSIENT);
             provider.breaker.note(failed, is_probe, now);
             if index == 0 {
                 gate.health.note(failed, now);
@@ -218,6 +214,16 @@ impl Gates {
             }
         }
         open
+    }
+}
+
+/// Whether a call failed in a way that may pass. None: it says nothing of the provider, which was
+/// not asked, since what was to be sent is not for it.
+fn failed(call: &Attempt) -> Option<bool> {
+    match &call.error {
+        None => Some(false),
+        Some(error) if error.kind == TRANSIENT => Some(true),
+        Some(_) => call.response.is_some().then_some(false),
     }
 }
 
@@ -409,6 +415,30 @@ mod tests {
         assert_eq!(gates.open_breakers()[&SMS], [Arc::from("one")]);
         let healthy = later + 61 * SECOND;
         assert_eq!(attempt(&mut gates, &[], healthy), ["one", "two"]);
+        assert!(gates.open_breakers().is_empty());
+    }
+
+    #[test]
+    fn what_a_provider_was_not_asked_says_nothing_of_it() {
+        let now = Instant::now();
+        let mut gates = gates(&["one"], now);
+        for _ in 0..5 {
+            attempt(&mut gates, &["one"], now);
+        }
+        let later = now + 30 * SECOND;
+        let (probe, _) = asked(&mut gates, later).expect("a probe");
+        gates.sending(SMS);
+        let mut refused = call("one", true);
+        if let Some(error) = &mut refused.error {
+            error.kind = "permanent".to_owned();
+        }
+        gates.used(SMS, &probe, &[refused.clone()], later);
+        assert!(!gates.open_breakers().is_empty(), "nobody was asked");
+        // What the provider itself refuses for good shows that it is there.
+        let (probe, _) = asked(&mut gates, later).expect("another probe");
+        gates.sending(SMS);
+        refused.response = Some("no such number".to_owned());
+        gates.used(SMS, &probe, &[refused], later);
         assert!(gates.open_breakers().is_empty());
     }
 
