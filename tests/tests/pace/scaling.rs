@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 use herald_e2e::{Engine, Provider, SOON, System};
 use tokio::time::sleep;
 
-use crate::limits::{check, number, send};
+use crate::{
+    alone,
+    limits::{check, number, send},
+};
 
 herald_e2e::on_real_servers!(the_limit_holds_for_all_workers_together);
 
 async fn the_limit_holds_for_all_workers_together(engine: Engine) {
+    let _alone = alone().await;
     let provider = Provider::start().await;
     let settings = [
         ("HERALD_RATE_LIMITS_SMS", "100"),

@@ -6,6 +6,8 @@ use herald_e2e::{Client, Engine, Provider, Received, Reply, SOON, System, eventu
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::alone;
+
 herald_e2e::on_both_engines!(
     the_limit_is_used_and_not_exceeded,
     one_recipient_gets_the_whole_limit,
@@ -63,6 +65,7 @@ pub(crate) fn check(provider: &Provider, from: Instant, until: Instant) {
 }
 
 async fn the_limit_is_used_and_not_exceeded(engine: Engine) {
+    let _alone = alone().await;
     let provider = Provider::start().await;
     let limit = [("HERALD_RATE_LIMITS_SMS", "100")];
     let mut system = System::start(&engine, &provider, &limit);
@@ -84,6 +87,7 @@ async fn the_limit_is_used_and_not_exceeded(engine: Engine) {
 }
 
 async fn one_recipient_gets_the_whole_limit(engine: Engine) {
+    let _alone = alone().await;
     let provider = Provider::start().await;
     let limit = [("NOTIFICATION_RATE_LIMIT_PER_SECOND", "100")];
     let mut system = System::start(&engine, &provider, &limit);
@@ -96,6 +100,7 @@ async fn one_recipient_gets_the_whole_limit(engine: Engine) {
 }
 
 async fn a_high_one_passes_all_that_wait_and_low_ones_still_go(engine: Engine) {
+    let _alone = alone().await;
     let provider = Provider::start().await;
     let limit = [("HERALD_RATE_LIMITS_SMS", "100")];
     let mut system = System::start(&engine, &provider, &limit);
@@ -133,6 +138,7 @@ async fn a_high_one_passes_all_that_wait_and_low_ones_still_go(engine: Engine) {
 }
 
 async fn a_provider_that_fails_is_left_alone_until_it_is_well(engine: Engine) {
+    let _alone = alone().await;
     let provider = Provider::scripted(|_| Reply::status(500)).await;
     let settings = [
         ("HERALD_RATE_LIMITS_SMS", "50"),
