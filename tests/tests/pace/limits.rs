@@ -35,22 +35,31 @@ pub(crate) fn number(n: usize) -> String {
     format!("+90555{n:07}")
 }
 
-/// How many came between two moments, as a part of the limit; and the most in any second, so too.
+/// A pause between two that came which is longer than this is no pause of the limit's: somebody on
+/// this machine had no time.
+const STALL: Duration = Duration::from_millis(50);
+
+/// How many came between two moments, as a part of the limit; and the most that were let go in any
+/// second, so too. What piled up while somebody had no time came in a later second than it was let
+/// go in.
 fn shares(requests: &[Received], from: Instant, until: Instant) -> (f64, f64) {
     let mut times: Vec<Instant> = requests.iter().map(|one| one.at).collect();
     times.retain(|at| (from..until).contains(at));
     times.sort_unstable();
-    let mut most = 0;
+    let second = Duration::from_secs(1);
+    let mut most = 0.0_f64;
     for (first, at) in times.iter().enumerate() {
-        let second = times[first..].iter();
-        most = most.max(
-            second
-                .take_while(|one| **one - *at < Duration::from_secs(1))
-                .count(),
-        );
+        let after = times[first..].iter();
+        let count = after.take_while(|one| **one - *at < second).count();
+        let around = times
+            .windows(2)
+            .filter(|pair| pair[1] > *at - second && pair[0] < *at + second);
+        let stalls = around.map(|pair| (pair[1] - pair[0]).saturating_sub(STALL));
+        let piled_up = stalls.sum::<Duration>().as_secs_f64() * LIMIT;
+        most = most.max(count as f64 - piled_up);
     }
     let seconds = (until - from).as_secs_f64();
-    (times.len() as f64 / seconds / LIMIT, most as f64 / LIMIT)
+    (times.len() as f64 / seconds / LIMIT, most / LIMIT)
 }
 
 pub(crate) fn check(provider: &Provider, from: Instant, until: Instant) {
